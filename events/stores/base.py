@@ -127,6 +127,8 @@ class EventStore(ABC):
 
     folds_metadata: bool = False
     """The summary given to `append` reaches the conversation's record in the same commit."""
+    many: int = 1
+    """The number of events of which `append_many` takes multiples best."""
     counters: Counters = Counters()
     """Counters of this store; classes that make none share this object."""
 
@@ -160,6 +162,21 @@ class EventStore(ABC):
         DamagedRecord, where what says which keys are taken cannot be read. AppendUnknown: only
         `head` and `read` tell.
         """
+
+    async def append_many(
+        self,
+        conversation_id: str,
+        expected_next_id: int,
+        events: Sequence[StoredEvent],
+        *,
+        summary: SummaryChange,
+        keys: Mapping[int, bytes] = NO_KEYS,
+    ) -> None:
+        """Append as `append` does, made for many events of a log that nobody else uses meanwhile.
+
+        It may take as long as their bytes need. This default appends them.
+        """
+        await self.append(conversation_id, expected_next_id, events, summary=summary, keys=keys)
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """Have `form` make what goes to the log's end, and append it there; the end it was made for.

@@ -9,6 +9,7 @@ from events.stores.base import EventStore
 from events.stores.database.check import check_database_logs
 from events.stores.database.store import DatabaseEventStore
 from events.stores.files.check import check_logs
+from events.stores.files.reading import FileEventReader
 from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.backends import backend_of
@@ -82,6 +83,8 @@ async def _over_database(storage: OpenedDatabase) -> EventStore:
 
 
 async def _over_files(storage: OpenedFiles, stack: AsyncExitStack) -> EventStore:
+    if storage.is_read_only:
+        return FileEventReader(storage.files, storage.folded)
     store = FileEventStore(storage.files, storage.folded)
     stack.push_async_callback(store.close)
     repaired = await store.repair()

@@ -111,6 +111,8 @@ class OpenedFiles(OpenedStorage):
 
     files: FileStore
     folded: FoldedRecords
+    is_read_only: bool = False
+    """Another process may be writing the files, and nothing may be written here."""
 
     @property
     def medium(self) -> Medium:
@@ -159,6 +161,16 @@ class Backend(ABC):
 
         Raises Unavailable, MigrationError, and WrongKey when its secrets were sealed with another.
         """
+
+    async def open_to_read(self, stack: AsyncExitStack) -> OpenedStorage | None:  # noqa: ARG002
+        """Open the medium to read it beside the process that works on it, which is not disturbed.
+
+        Each part is as it is when it is read, and whatever was acknowledged before the call is
+        there. Nothing can be written, and nothing that a crash has left is mended. None where only
+        that process can read what it has acknowledged, as this default says. Raises Unavailable,
+        MigrationError, WrongKey.
+        """
+        return None
 
     @abstractmethod
     def describe(self) -> str:

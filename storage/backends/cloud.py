@@ -13,8 +13,16 @@ from storage.backends.base import Backend, OpenedFiles, check_format
 from storage.backends.local import LocalBackend, open_stores
 from storage.config import CloudStorage, LocalStorage
 from storage.conversations.listing import Listing
-from storage.errors import Damaged, NotPermitted, OutcomeUnknown, StorageError, Unavailable
+from storage.errors import (
+    Damaged,
+    ForeignData,
+    NotPermitted,
+    OutcomeUnknown,
+    StorageError,
+    Unavailable,
+)
 from storage.files.cloud import MARK, CloudFileStore, Pauses, content_of
+from storage.files.format import FORMAT_KEY
 from storage.files.lease import BEATS, Lease
 from storage.files.objects import BlockingObjects, Objects, check_conditions, open_bucket
 from storage.inventory import Inventory, StorageReport, Track, untracked
@@ -61,6 +69,19 @@ class CloudBackend(Backend):
         await check_format(files)
         key = SealingKey(FileKeyMark(files), None, self.secret_key)
         return await open_stores(files, key, partial(CloudInventory, url), stack)
+
+    async def open_to_read(self, stack: AsyncExitStack) -> OpenedFiles:
+        """See Backend. The lease is left to whoever holds it. Raises ForeignData where nothing is."""
+        url = self._config.url
+        files = CloudFileStore(Objects(open_bucket(url, self._options(), FILES_NAME)))
+        stack.push_async_callback(files.close)
+        files.lose("the bucket was opened to be read only")
+        if not await files.exists(FORMAT_KEY):
+            raise ForeignData(f"there is no data of this server in {url}")
+        await check_format(files)
+        key = SealingKey(FileKeyMark(files), None, self.secret_key)
+        inventory = partial(CloudInventory, url)
+        return await open_stores(files, key, inventory, stack, is_read_only=True)
 
     def describe(self) -> str:
         """See Backend."""

@@ -43,11 +43,14 @@ async def open_stores(
     key: SealingKey,
     inventory: Callable[[Listing], Inventory],
     stack: AsyncExitStack,
+    *,
+    is_read_only: bool = False,
 ) -> OpenedFiles:
     """Open the stores over files, which `stack` closes. Raises WrongKey, Unavailable, NewerFormat."""
     await key.for_reading()
     records = await FileConversationStores.open(files)
-    stack.push_async_callback(records.close)
+    if not is_read_only:
+        stack.push_async_callback(records.close)
     return OpenedFiles(
         conversations=records,
         users=FileUserRecords(files),
@@ -58,6 +61,7 @@ async def open_stores(
         prove=partial(probe_files, files),
         files=files,
         folded=records,
+        is_read_only=is_read_only,
     )
 
 

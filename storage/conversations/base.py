@@ -14,6 +14,9 @@ from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
 from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
 from storage.keyed_locks import lock_of
 
+DELETED_PAGE = 1_000
+"""Ids of deleted conversations that are asked for at once."""
+
 
 class ConversationStore(ABC):
     """Keeps the records of the conversations of one owner.
@@ -160,6 +163,14 @@ class ConversationStores(ABC):
         This default, for a medium that knows records by their owner only, raises Unavailable.
         """
         raise Unavailable("these records can be listed by owner only")
+
+    async def deleted(self, after: str = "", limit: int = DELETED_PAGE) -> list[str]:  # noqa: ARG002
+        """Return the ids of deleted conversations behind `after`, ascending, at most so many.
+
+        No owner may use them again. Raises Unavailable. This default, for records of which nobody
+        asks for that, knows none.
+        """
+        return []
 
     async def relist(self) -> bool:
         """Make the lists and the index of titles anew from the records; whether there are any.

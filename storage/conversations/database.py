@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeAlias
 
-from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.base import DELETED_PAGE, ConversationStore, ConversationStores
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationMetadataResultSet,
@@ -111,6 +111,11 @@ class DatabaseConversationStores(ConversationStores):
             return _list_all_updated(_moment(wanted.updated_since), parameters)
 
         return await _page(self._database, ask, page_id, limit)
+
+    async def deleted(self, after: str = "", limit: int = DELETED_PAGE) -> list[str]:
+        """See ConversationStores."""
+        asked = Statement("deleted_conversations", (after, limit))
+        return [str(one) for (one,) in await self._database.read(_ask(asked))]
 
     async def relist(self) -> bool:
         """See ConversationStores. The index of titles, in one transaction; lists are queries."""

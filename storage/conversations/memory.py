@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
-from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.base import DELETED_PAGE, ConversationStore, ConversationStores
 from storage.conversations.listing import Listing
 from storage.conversations.metadata import (
     COUNTED_FIELDS,
@@ -65,6 +65,10 @@ class MemoryConversations(ConversationStores):
         """See ConversationStores."""
         everybody = MemoryConversationStore(self, None, everybody=True)
         return await everybody.search(page_id, limit, filters=filters)
+
+    async def deleted(self, after: str = "", limit: int = DELETED_PAGE) -> list[str]:
+        """See ConversationStores."""
+        return sorted(one for one in self._deleted if one > after)[:limit]
 
     def all_owners(self) -> Iterable[ConversationMetadata]:
         """Return the records themselves, unordered."""

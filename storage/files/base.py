@@ -1,7 +1,8 @@
 """The FileStore contract: whole files by key, the only thing that touches a medium of files."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from storage.medium import Medium
 
@@ -53,6 +54,13 @@ class FileStore(Medium, ABC):
     @abstractmethod
     async def write(self, key: str, content: bytes) -> None:
         """Create a file, or replace it atomically. Raises Conflict as `create` does."""
+
+    async def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write the files of one folder as `write` does each, by their keys; they may share a flush.
+
+        Not atomic: where it raises, or is interrupted, some of them may be written.
+        """
+        await asyncio.gather(*(self.write(key, content) for key, content in files.items()))
 
     @abstractmethod
     async def delete(self, *keys: str) -> None:

@@ -110,6 +110,16 @@ class Folders:
             os.replace(temporary, name, src_dir_fd=self._temporary, dst_dir_fd=folder)
             self._settle_file(folder)
 
+    def write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        """Create or replace files of one folder, which is flushed once for all."""
+        first, _ = files[0]
+        with self._writing(first), self._tree.parent(first, make=True) as (folder, _):
+            for key, content in files:
+                name = key.rpartition("/")[2]
+                with self._temporary_file(content) as temporary:
+                    os.replace(temporary, name, src_dir_fd=self._temporary, dst_dir_fd=folder)
+            self._settle_file(folder)
+
     def delete(self, keys: Sequence[str]) -> None:
         """Delete the files of those keys; one flush for consecutive keys of one folder."""
         for path, group in groupby(keys, lambda key: key.rpartition("/")[0]):

@@ -5,7 +5,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,15 @@ class LocalFileStore(FileStore):
         """See FileStore."""
         work = partial(self._folders.write, check_key(key), content)
         await self._run(OutcomeUnknown, key, work)
+
+    async def write_all(self, files: Mapping[str, bytes]) -> None:
+        """See FileStore. The folder is flushed once for each thread that has some of them."""
+        written = [(check_key(key), content) for key, content in files.items()]
+        share = -(-len(written) // WORKERS) or 1
+        some = (written[first : first + share] for first in range(0, len(written), share))
+        prefix = os.path.commonprefix([*files])  # noqa: RUF071 - as in delete
+        works = (partial(self._folders.write_all, one) for one in some)
+        await asyncio.gather(*(self._run(OutcomeUnknown, prefix, work) for work in works))
 
     async def delete(self, *keys: str) -> None:
         """See FileStore."""

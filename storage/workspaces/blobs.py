@@ -27,6 +27,8 @@ from storage.workspaces.snapshot import USUAL_LIMITS, Snapshot, WorkspaceLimits
 
 logger = logging.getLogger(__name__)
 
+LOADS = 5
+"""Times a workspace is read that another process replaces meanwhile."""
 AT_ONCE = 4
 """Blobs that are read or dropped in one call."""
 
@@ -167,13 +169,8 @@ class BlobWorkspaces(WorkspaceStore):
     async def load(self, conversation_id: str) -> Loaded | None:
         """See WorkspaceStore."""
         async with self._locks.of(conversation_id):
-            stored = await self._stored(conversation_id)
-            if stored is None:
-                return None
-            manifest, form = stored
-            blobs = await self._blobs(conversation_id, form, [*manifest.blobs])
-        loaded = await asyncio.to_thread(manifest.loaded, blobs, form.name_of)
-        if loaded.lost or loaded.own_lost:
+            loaded = await self._loaded(conversation_id)
+        if loaded is not None and (loaded.lost or loaded.own_lost):
             count = len(loaded.lost) + loaded.own_lost
             logger.error(
                 "%d file(s) of the workspace of %s are damaged and left out",
@@ -181,6 +178,23 @@ class BlobWorkspaces(WorkspaceStore):
                 extra=_ids(conversation_id),
             )
         return loaded
+
+    async def _loaded(self, conversation_id: str) -> Loaded | None:
+        """Read a workspace, again where another process has replaced it meanwhile."""
+        stored = await self._stored(conversation_id)
+        tries = 0
+        while stored is not None:
+            manifest, form = stored
+            blobs = await self._blobs(conversation_id, form, [*manifest.blobs])
+            loaded = await asyncio.to_thread(manifest.loaded, blobs, form.name_of)
+            tries += 1
+            if not (loaded.lost or loaded.own_lost) or tries == LOADS:
+                return loaded
+            # Whoever has saved the next one has dropped what this one needs.
+            stored = await self._stored(conversation_id)
+            if stored is not None and stored.manifest == manifest:
+                return loaded
+        return None
 
     async def kept(self, conversation_id: str) -> Kept | None:
         """See WorkspaceStore."""

@@ -12,7 +12,7 @@ import pytest
 
 from storage.errors import Conflict, Damaged, KeyExists, KeyNotFound, OutcomeUnknown, Unavailable
 from storage.files.folders import TEMPORARY
-from storage.files.local import LocalFileStore
+from storage.files.local import WORKERS, LocalFileStore
 
 
 @asynccontextmanager
@@ -220,6 +220,23 @@ async def test_a_write_beside_the_removal_of_its_folder_is_done(tmp_path):
 
         assert await store.keys("a/") == ["a/b/d"]
         assert await store.read("a/b/d") == b"2"
+
+
+async def test_neighbours_written_together_are_each_flushed_and_share_flushes_of_their_folder(
+    tmp_path,
+):
+    disk = Disk()
+    files = {f"a/{number:02}": b"%d" % number for number in range(30)}
+    async with opened(tmp_path / "root", flush=disk.flush) as store:
+        await store.write("a/00", b"older")
+        disk.flushed.clear()
+        await store.write_all(files)
+        await store.write_all({})
+
+        assert disk.flushed.count("file") == 30
+        assert 0 < disk.flushed.count("folder") <= WORKERS
+        assert await store.read_all([*files]) == [*files.values()]
+        assert [*(tmp_path / "root" / TEMPORARY).iterdir()] == []
 
 
 async def test_neighbours_deleted_together_share_a_flush(tmp_path):

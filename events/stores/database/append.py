@@ -56,8 +56,11 @@ class Append(NamedTuple):
             head = NO_HEAD
         return (("append_events", rows),)
 
-    def script(self) -> Steps[int | None]:
-        """Advance the head or say why not, then insert; the log's number."""
+    def script(self, *, in_place: bool = False) -> Steps[int | None]:
+        """Advance the head or say why not, then insert; the log's number.
+
+        The events arrive, or they are put `in_place` at once, where they are many.
+        """
         head = Statement("advance_head", self._head())
         rows = (yield head).rows
         is_new = not rows and self.expected == 0
@@ -76,7 +79,8 @@ class Append(NamedTuple):
             yield from self._check_end(number)
         if self.keys:
             yield from self._insert_keys(number)
-        yield Statement("insert_events", self._records(number), many=True)
+        query = "insert_events_in_place" if in_place else "insert_events"
+        yield Statement(query, self._records(number), many=True)
         return number
 
     def _refuse(self, head: Row) -> NoReturn:
@@ -146,4 +150,4 @@ class Append(NamedTuple):
 
 
 def _record(event: StoredEvent) -> Row:
-    return FORMAT_VERSION, event.flag, zlib.crc32(event.body, event.id), event.body
+    return FORMAT_VERSION, int(event.flag), zlib.crc32(event.body, event.id), event.body

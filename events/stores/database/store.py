@@ -133,6 +133,21 @@ class DatabaseEventStore(EventStore):
         turn = self._turns.in_use(conversation_id)
         return self._submit(write) if turn is None else Promise.of(self._wait(turn, write))
 
+    async def append_many(
+        self,
+        conversation_id: str,
+        expected_next_id: int,
+        events: Sequence[StoredEvent],
+        *,
+        summary: SummaryChange,
+        keys: Mapping[int, bytes] = NO_KEYS,
+    ) -> None:
+        """See EventStore. The events get their places in the same commit."""
+        write = Append(conversation_id, expected_next_id, events, summary, keys)
+        async with self._turns.of(conversation_id):
+            script = partial(write.script, in_place=True)
+            await self._database.submit(script, failure=_translated)
+
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. The end is read behind all appends that were taken before it."""
 

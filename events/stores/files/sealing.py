@@ -1,12 +1,13 @@
 """Turns the oldest part of a log's tail into a page: fewer files, and keys out of memory."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from events.errors import DamagedRecord
+from events.event import StoredEvent
 from events.pages import PageCache
 from events.stores.files.format import (
     FrameKind,
+    LogHead,
     build_table,
     encode_events,
     encode_frame,
@@ -42,17 +43,22 @@ class KeyTables:
         return None
 
     async def add(
-        self, conversation_id: str, keys: Mapping[bytes, int], state: LogState, end_id: int
+        self,
+        conversation_id: str,
+        keys: Mapping[bytes, int],
+        sealed: int,
+        end_id: int,
+        page_events: int,
     ) -> None:
-        """Keep the keys of events up to `end_id` that are being sealed.
+        """Keep the keys of events from `sealed` up to `end_id` that are being sealed.
 
         Every table that sealed pages belong to is there, so that a lost one is seen. Raises
         DamagedRecord, StorageError.
         """
-        size = TABLE_PAGES * state.head.page_events
-        for number in range(state.sealed // size, (end_id - 1) // size + 1):
+        size = TABLE_PAGES * page_events
+        for number in range(sealed // size, (end_id - 1) // size + 1):
             added = {digest: one for digest, one in keys.items() if one // size == number}
-            is_new = state.sealed <= number * size
+            is_new = sealed <= number * size
             if not (added or is_new):
                 continue
             known = b"" if is_new else await self._table(conversation_id, number, size)
@@ -112,25 +118,11 @@ async def seal_pages(
     """
     if state.lost_keys is not None:
         raise DamagedRecord(conversation_id, *state.lost_keys)
-    seed, size, begin = seed_of(conversation_id), state.head.page_events, state.sealed
-    count = min((state.head.next_id - begin) // size, PAGES_AT_ONCE)
-    pages = range(begin // size, begin // size + count)
-    end = begin + count * size
+    size, begin = state.head.page_events, state.sealed
+    end = begin + min((state.head.next_id - begin) // size, PAGES_AT_ONCE) * size
     events = await logs.events(conversation_id, state, begin, end)
     keys = {digest: event_id for digest, event_id in state.keys.items() if event_id < end}
-    await tables.add(conversation_id, keys, state, end)
-    await asyncio.gather(
-        *(
-            logs.files.write(
-                log_part(conversation_id, "pages", page_name(page)),
-                encode_events(seed, events[page * size - begin : (page + 1) * size - begin]),
-            )
-            for page in pages
-        )
-    )
-    head = encode_head(seed, state.head._replace(sealed=end))
-    await logs.files.write(log_part(conversation_id, "head"), head)
-    state.sealed = end
+    await write_pages(conversation_id, state.head, state, events, keys, logs, tables)
     for digest in keys:
         del state.keys[digest]
     obsolete = state.obsolete()
@@ -138,6 +130,35 @@ async def seal_pages(
     state.leftovers += obsolete
     await logs.drop_segments(conversation_id, state.leftovers)
     state.leftovers = []
+
+
+async def write_pages(
+    conversation_id: str,
+    head: LogHead,
+    state: LogState,
+    events: Sequence[StoredEvent],
+    keys: Mapping[bytes, int],
+    logs: LogFiles,
+    tables: KeyTables,
+) -> None:
+    """Write events behind the sealed ones as whole pages, then the head that makes them count.
+
+    `head` is that of the log with these events. Raises DamagedRecord, StorageError.
+    """
+    seed, size, begin = seed_of(conversation_id), head.page_events, state.sealed
+    end = begin + len(events)
+    await tables.add(conversation_id, keys, state.sealed, end, size)
+    await logs.files.write_all(
+        {
+            log_part(conversation_id, "pages", page_name((begin + first) // size)): encode_events(
+                seed, events[first : first + size]
+            )
+            for first in range(0, len(events), size)
+        }
+    )
+    content = encode_head(seed, head._replace(sealed=end))
+    await logs.files.write(log_part(conversation_id, "head"), content)
+    state.sealed = end
 
 
 def _table_key(conversation_id: str, number: int) -> str:

@@ -5,6 +5,7 @@ import logging
 from asyncio import Lock, Task
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -48,7 +49,7 @@ from events.stores.files.format import (
     lacks_end,
     seed_of,
 )
-from events.stores.files.sealing import KeyTables, seal_pages
+from events.stores.files.sealing import KeyTables, seal_pages, write_pages
 from events.stores.files.state import LogFiles, LogState
 from events.summary import SummaryChange
 from storage.conversations.folded import FoldedRecords
@@ -129,7 +130,7 @@ class FileEventStore(EventStore):
     ) -> None:
         self.counters = Counters()
         self._files = files
-        self._page_events = page_events
+        self._page_events = self.many = page_events
         self._records = records
         self._reader = LogFiles(files, SEGMENT_CACHE_BYTES)
         self._tables = KeyTables(self._reader, TABLE_CACHE_BYTES)
@@ -155,6 +156,54 @@ class FileEventStore(EventStore):
             formed = Formed(events, summary, keys, fence, masks)
             await self._append(log, expected_next_id, formed)
 
+    async def append_many(
+        self,
+        conversation_id: str,
+        expected_next_id: int,
+        events: Sequence[StoredEvent],
+        *,
+        summary: SummaryChange,
+        keys: Mapping[int, bytes] = NO_KEYS,
+    ) -> None:
+        """See EventStore. Whole pages behind a log of whole pages are written as pages at once."""
+        log = self._logs.get(conversation_id)
+        formed = Formed(events, summary, keys)
+        async with log.lock:
+            state = await self._state(log)
+            size = state.head.page_events or self._page_events
+            if state.sealed < state.head.next_id or len(events) % size:
+                await self._append(log, expected_next_id, formed)
+            else:
+                await self._append_pages(log, state, expected_next_id, formed)
+
+    async def _append_pages(
+        self, log: KnownLog, state: LogState, expected_next_id: int, formed: Formed
+    ) -> None:
+        """Append whole pages to a log whose lock is held and whose events are all in pages."""
+        await self._check_append(log, state, expected_next_id, formed)
+        events, fold = formed.events, folded_values(formed.summary)
+        advanced = advanced_head(state.head, events, fold, None, None, self._page_events)
+        digests = {digest: events[place].id for place, digest in formed.keys.items()}
+        try:
+            async with self._records.writing(log.id) as folded:
+                with self.counters.commit():
+                    await write_pages(
+                        *(log.id, advanced, state, events, digests, self._reader, self._tables)
+                    )
+                state.head = advanced
+                folded(fold)
+        except RecordDeleted as error:
+            raise ConversationDeleted(log.id) from error
+        except OutcomeUnknown as error:
+            log.state = None
+            raise AppendUnknown(str(error)) from error
+        except StorageError as error:
+            log.state = None
+            raise AppendFailed(str(error)) from error
+        except BaseException:
+            log.state = None
+            raise
+
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. Whoever holds the log's lock is its only writer."""
         log = self._logs.get(conversation_id)
@@ -169,18 +218,9 @@ class FileEventStore(EventStore):
         """Append to a log whose lock is held."""
         events, summary, keys, fence, masks = formed
         state = await self._state(log)
-        head = state.head
-        if head.deleted:
-            raise ConversationDeleted(log.id)
-        if head.next_id != expected_next_id:
-            raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
-        if fence is not None and fence.is_stale(head.claim):
-            raise Fenced(f"another holds the loop of {log.id}")
-        if masks is not None and masks < head.masks:
-            raise MasksChanged(head.masks)
-        await self._check_keys(log, state, keys)
+        await self._check_append(log, state, expected_next_id, formed)
         fold = folded_values(summary)
-        advanced = advanced_head(head, events, fold, fence, masks, self._page_events)
+        advanced = advanced_head(state.head, events, fold, fence, masks, self._page_events)
         digests = {digest: events[place].id for place, digest in keys.items()}
         content = encode_segment(log.id, advanced, digests, events)
         try:
@@ -197,6 +237,21 @@ class FileEventStore(EventStore):
             raise not_written(error) from error
         if advanced.next_id >= max(state.sealed + advanced.page_events, log.seal_at):
             self._begin_sealing(log, state)
+
+    async def _check_append(
+        self, log: KnownLog, state: LogState, expected_next_id: int, formed: Formed
+    ) -> None:
+        """Raise what refuses an append."""
+        head, fence, masks = state.head, formed.fence, formed.masks
+        if head.deleted:
+            raise ConversationDeleted(log.id)
+        if head.next_id != expected_next_id:
+            raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
+        if fence is not None and fence.is_stale(head.claim):
+            raise Fenced(f"another holds the loop of {log.id}")
+        if masks is not None and masks < head.masks:
+            raise MasksChanged(head.masks)
+        await self._check_keys(log, state, formed.keys)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
@@ -396,12 +451,12 @@ class FileEventStore(EventStore):
         if log.state is None:
             if log.sealing is not None:
                 await asyncio.wait([log.sealing])
-            try:
-                state, folded_until = await asyncio.gather(
-                    self._reader.load(log.id), self._records.folded_until(log.id)
-                )
-            except StorageError as error:
-                raise StoreUnavailable(str(error)) from error
+            state, folded_until = await asyncio.gather(
+                self._load(log.id), self._folded_until(log.id)
+            )
+            if lacks_end(state.head, folded_until):
+                # Where another process works on the files, the record may be the newer one.
+                state = await self._load(log.id)
             if lacks_end(state.head, folded_until):
                 next_id = state.head.next_id
                 logger.error(
@@ -412,6 +467,18 @@ class FileEventStore(EventStore):
                 raise DamagedHead(log.id, next_id, next_id)
             log.state = state
         return log.state
+
+    async def _load(self, conversation_id: str) -> LogState:
+        try:
+            return await self._reader.load(conversation_id)
+        except StorageError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def _folded_until(self, conversation_id: str) -> datetime | None:
+        try:
+            return await self._records.folded_until(conversation_id)
+        except StorageError as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def _check_keys(self, log: KnownLog, state: LogState, keys: Mapping[int, bytes]) -> None:
         taken: dict[int, int] = {}

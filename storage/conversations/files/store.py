@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias
 
-from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.base import DELETED_PAGE, ConversationStore, ConversationStores
 from storage.conversations.files.blocks import StoredListing
 from storage.conversations.files.documents import Document
 from storage.conversations.files.settling import Active, RecordSettling
@@ -42,7 +42,7 @@ from storage.reserve import Reserve, making_room
 _LOG = logging.getLogger(__name__)
 
 READ_AT_ONCE = 50
-"""Blocks of lists read in one call at the start."""
+"""Blocks of lists, or records, that are read in one call."""
 
 _Row: TypeAlias = tuple[ListPosition, ConversationMetadata | None]
 
@@ -67,6 +67,9 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         Raises Unavailable, and NewerFormat for lists written by a newer version.
         """
         listing = StoredListing()
+        # Before the lists: where another process works on the files, what has lost its mark since
+        # then is in a list by now.
+        left = [key.removeprefix(UNSETTLED) for key in await files.keys(UNSETTLED)]
         keys = await files.keys(LISTS)
         damaged: list[str] = []
         for begin in range(0, len(keys), READ_AT_ONCE):
@@ -81,7 +84,6 @@ class FileConversationStores(ConversationStores, FoldedRecords):
             _LOG.error("damaged and made anew from the records: %s", ", ".join(damaged))
             found = [key.removeprefix(RECORDS) for key in await files.keys(RECORDS)]
             await stores._enter([key for key in found if listing.get(key) is None])
-        left = [key.removeprefix(UNSETTLED) for key in await files.keys(UNSETTLED)]
         await stores._enter(left)
         stores.in_use.left.update(left)
         return stores
@@ -100,6 +102,18 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         """See ConversationStores."""
         everybody = FileConversationStore(self, None, everybody=True)
         return await everybody.search(page_id, limit, filters=filters)
+
+    async def deleted(self, after: str = "", limit: int = DELETED_PAGE) -> list[str]:
+        """See ConversationStores. Every record that no list has is read for it."""
+        keys = await self._files.keys(RECORDS, after=RECORDS + after)
+        unlisted = [key for key in keys if self.listing.get(key.removeprefix(RECORDS)) is None]
+        found: list[str] = []
+        for begin in range(0, len(unlisted), READ_AT_ONCE):
+            some = [key.removeprefix(RECORDS) for key in unlisted[begin : begin + READ_AT_ONCE]]
+            found += [one for one, document in await self._readable(some) if document.deleted]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def relist(self) -> bool:
         """See ConversationStores. Records that cannot be read are left out and logged."""
@@ -164,11 +178,21 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         self.listing.touch(conversation_id, document.last_updated_at, document.last_message_at)
 
     async def _enter(self, conversation_ids: Sequence[str]) -> None:
-        for conversation_id in conversation_ids:
-            try:
-                self.in_use.enter(conversation_id, await self.in_use.read(conversation_id))
-            except (Damaged, Unavailable) as error:
-                _LOG.error("left out of the lists: %s", error)
+        for begin in range(0, len(conversation_ids), READ_AT_ONCE):
+            some = conversation_ids[begin : begin + READ_AT_ONCE]
+            for conversation_id, document in await self._readable(some):
+                self.in_use.enter(conversation_id, document)
+
+    async def _readable(self, conversation_ids: Sequence[str]) -> list[tuple[str, Document]]:
+        """Return the documents that can be read, in that order; others are logged."""
+        try:
+            documents = await self.in_use.read_all(conversation_ids)
+        except (Damaged, Unavailable) as error:
+            if len(conversation_ids) > 1:  # one by one, to find which
+                return [row for one in conversation_ids for row in await self._readable([one])]
+            _LOG.error("left out of the lists: %s", error)
+            return []
+        return [*zip(conversation_ids, documents, strict=True)]
 
 
 async def _contents_of(files: FileStore, keys: Sequence[str]) -> list[bytes | None]:

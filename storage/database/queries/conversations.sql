@@ -1,6 +1,10 @@
 -- name: read_claim
 SELECT user_id, recorded, deleted_at IS NOT NULL FROM conversations WHERE conversation_id = ?
 
+-- name: deleted_conversations
+SELECT conversation_id FROM conversations
+WHERE deleted_at IS NOT NULL AND conversation_id > ? ORDER BY conversation_id LIMIT ?
+
 -- name: write_record
 -- Once the log has events, the folded columns are its own.
 INSERT INTO conversations (

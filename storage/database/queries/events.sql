@@ -58,6 +58,9 @@ SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN ?1 << 32 AND ?1 << 32
 -- name: insert_events
 INSERT INTO arrivals (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
 
+-- name: insert_events_in_place
+INSERT INTO events (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
+
 -- name: insert_client_ids
 INSERT INTO client_ids (conversation, digest, event_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 

@@ -4,6 +4,10 @@ SELECT r.user_id, r.number IS NOT NULL, h.state > 0
 FROM parley.heads h LEFT JOIN parley.records r ON r.number = h.number
 WHERE h.number = parley.number_of($1)
 
+-- name: deleted_conversations
+SELECT conversation_id FROM parley.heads
+WHERE state > 0 AND conversation_id > $1 COLLATE "C" ORDER BY conversation_id LIMIT $2
+
 -- name: write_record
 -- Once the log has events, what is folded is its own. Nothing is written beside a tombstone.
 WITH head AS (
