@@ -18,6 +18,7 @@ from benchmarks.part_fanout import fanout
 from benchmarks.part_find import find
 from benchmarks.part_postgres import postgres
 from benchmarks.part_replay import replay
+from benchmarks.part_restore import restore
 from benchmarks.part_search import search
 from benchmarks.part_storage import list_, start
 from benchmarks.part_writing import append, receive
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[Context], None]] = {
     "list": list_,
     "search": search,
     "find": find,
+    "restore": restore,
     "memory": memory,
     "start": start,
     "slow": slow,
