@@ -21,6 +21,7 @@ from events.transfer.archive import (
     Manifest,
     decode_events,
     encode_events,
+    encode_ids,
     encode_named,
     model_in,
     read_frames,
@@ -78,6 +79,8 @@ async def archive_of(stores: Stores, key: bytes | None = None) -> AsyncIterator[
     async for record in stores.records():
         async for part in _conversation(stores, writer, record, cipher):
             yield part
+    async for part in _deleted(stores, writer):
+        yield part
     if lasting is not None:
         async for part in _users(stores, writer):
             yield part
@@ -116,6 +119,14 @@ async def export_of(stores: Stores, user_id: str | None) -> AsyncIterator[bytes]
         if usage.user_id == user_id:
             yield writer.frame(Kind.USAGE, usage.model_dump_json().encode())
     yield writer.end()
+
+
+async def _deleted(stores: Stores, writer: ArchiveWriter) -> AsyncIterator[bytes]:
+    """Name the deleted conversations, those too that were deleted since the archive was begun."""
+    after = ""
+    while ids := await stores.storage.conversations.deleted(after):
+        yield writer.frame(Kind.DELETED, encode_ids(ids))
+        after = ids[-1]
 
 
 async def _usage(stores: Stores) -> AsyncIterator[ConversationUsage]:
@@ -194,23 +205,31 @@ async def _conversation(
     )
 
 
-async def write_archive(path: Path, parts: AsyncIterator[bytes]) -> None:
-    """Write an archive into a new file, readable by its owner only; whole and durable, or not at all.
+async def write_archive(path: Path, parts: AsyncIterator[bytes]) -> Summary:
+    """Write an archive into a new file, readable by its owner only; return what is in it.
 
-    Raises OSError, and what making the archive raises.
+    It has its name once it is whole, durable and verified, or not at all. Raises OSError, Damaged
+    where it cannot be read back, and what making the archive raises.
     """
-    draft = path.with_name(f".{path.name}.part")
+    draft = draft_of(path)
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             async for part in parts:
                 await asyncio.to_thread(file.write, part)
             await asyncio.to_thread(_flush, file)
-        await asyncio.to_thread(_keep, draft, path)
+        summary = await asyncio.to_thread(verify, draft)
+        await asyncio.to_thread(keep_draft, draft, path)
     except BaseException:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise
+    return summary
+
+
+def draft_of(path: Path) -> Path:
+    """Return the file in which an archive is written until it has its name."""
+    return path.with_name(f".{path.name}.part")
 
 
 def _flush(file: Any) -> None:
@@ -218,7 +237,8 @@ def _flush(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def _keep(draft: Path, path: Path) -> None:
+def keep_draft(draft: Path, path: Path) -> None:
+    """Give a file that is durable its name, durably. Raise OSError. Block."""
     draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

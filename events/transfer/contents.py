@@ -9,6 +9,7 @@ from events.damage import with_markers
 from events.event import StoredEvent
 from events.stores.base import EventStore
 from events.stores.opening import open_event_store, open_workspaces
+from storage.backends import backend_of
 from storage.backends.base import OpenedStorage
 from storage.config import StorageConfig
 from storage.conversations.metadata import ConversationMetadata, ConversationMetadataResultSet
@@ -88,5 +89,23 @@ class Part:
 async def open_stores(config: StorageConfig) -> AsyncIterator[Stores]:
     """Open all stores of a storage, and close them. Raises what `open_storage` raises."""
     async with open_storage(config) as storage, AsyncExitStack() as stack:
-        events = await open_event_store(storage, stack)
-        yield Stores(storage, events, open_workspaces(storage, events, NO_LIMITS))
+        yield await _stores_of(storage, stack)
+
+
+@asynccontextmanager
+async def open_to_read(config: StorageConfig) -> AsyncIterator[Stores]:
+    """Open all stores of a storage to read them, and close them.
+
+    Where the medium lets others read, that is done beside the process that works on it. Raises what
+    `open_storage` raises, StorageLocked where only that process can.
+    """
+    async with AsyncExitStack() as stack:
+        storage = await backend_of(config).open_to_read(stack)
+        if storage is None:
+            storage = await stack.enter_async_context(open_storage(config))
+        yield await _stores_of(storage, stack)
+
+
+async def _stores_of(storage: OpenedStorage, stack: AsyncExitStack) -> Stores:
+    events = await open_event_store(storage, stack)
+    return Stores(storage, events, open_workspaces(storage, events, NO_LIMITS))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from events.errors import EventsError
@@ -52,6 +52,12 @@ async def in_parallel(
             one.cancel()
 
 
+async def each_of(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield the items."""
+    for item in items:
+        yield item
+
+
 class Copy:
     """One copy. What is there already and the same is left, so that it can be begun again."""
 
@@ -74,6 +80,7 @@ class Copy:
         unreadable = total - self.report.results.total()
         if unreadable > 0 and total <= COUNTED:
             self.report.problems.append(f"{unreadable} records that cannot be read were left out")
+        await self._copy_deletions()
         await self._copy_owner(None)
         await self._copy_unknown_users()
         await self._copy_usage()
@@ -172,6 +179,23 @@ class Copy:
                 f"{lost} records of users who have no conversation were left out: they are sealed"
                 " with another key than the target's, and whose they are is not known"
             )
+
+    async def _copy_deletions(self) -> None:
+        """Spend the ids of deleted conversations in the target, too."""
+        conversations, after = self._source.storage.conversations, ""
+        while ids := await conversations.deleted(after):
+            spent = in_parallel(each_of(ids), self._spend)
+            self.report.problems += [problem async for problem in spent if problem is not None]
+            after = ids[-1]
+
+    async def _spend(self, conversation_id: str) -> str | None:
+        """Return why an id of a deleted conversation is not one in the target."""
+        try:
+            if await self._loader.spend(conversation_id):
+                return None
+        except (EventsError, StorageError) as error:
+            return f"the id {conversation_id} of a deleted conversation: {error}"
+        return f"{conversation_id} was deleted, and the target has a conversation of that id"
 
     async def _copy_usage(self) -> None:
         """Copy counts, those of deleted conversations too."""

@@ -1,9 +1,12 @@
 """Restores an archive into a storage of any kind, whole or as it was at a moment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 from pydantic import ValidationError
@@ -16,13 +19,14 @@ from events.transfer.archive import (
     Kind,
     Manifest,
     decode_events,
+    decode_ids,
     decode_named,
     model_in,
     read_frames,
 )
-from events.transfer.backup import open_snapshot, sound_frames
+from events.transfer.backup import open_snapshot
 from events.transfer.contents import Stores
-from events.transfer.copying import in_parallel
+from events.transfer.copying import each_of, in_parallel
 from events.transfer.digest import log_digest
 from events.transfer.loading import Loader
 from events.transfer.progress import Progress, unshown
@@ -35,10 +39,13 @@ from storage.sealing.cipher import Cipher
 from storage.usage.model import ConversationUsage
 from storage.users.base import RecordName
 from storage.users.codecs import SECRETS_KIND, SETTINGS_KIND, decode_secrets, decode_settings
-from storage.workspaces.snapshot import Snapshot
 
-HELD_BYTES = 8 * 1024 * 1024
-"""Bytes of a conversation that are read ahead while others are written."""
+AT_ONCE = 16
+"""Conversations, or other records, that are written at the same time."""
+HELD_BYTES = 4 * 1024 * 1024
+"""Bytes of a conversation's events that are held, and then appended together."""
+READ_BYTES = 4 * 1024 * 1024
+"""Bytes that are read of the archive ahead of their being written."""
 
 
 class NotEmpty(StorageError):
@@ -65,7 +72,7 @@ class Restore:
         self._owners: dict[str, str | None] = {owner_part(None): None}
         """Owners by their parts of keys, where records must be sealed anew."""
         self._whole: set[str] = set()
-        self._next: Frame | None = None
+        self._next: _Part | None = None
         """The first frame behind the conversations."""
 
     async def outcomes(self, progress: Progress = unshown) -> AsyncIterator[Outcome]:
@@ -75,20 +82,21 @@ class Restore:
         """
         if (await self._target.storage.inventory.take()).conversations:
             raise NotEmpty("the storage holds conversations: restore into a new one")
-        frames = sound_frames(self._path)
-        read = in_parallel(self._read(frames), _Conversation.finish)
-        shown = progress(read, "conversations", None)
-        async for outcome in self.report.counting(shown):
-            yield outcome
-        # What follows is of all conversations together, which are written by now.
-        frame = self._next
-        while frame is not None:
-            await self._take(frame)
-            frame = await asyncio.to_thread(next, frames, None)
+        async with aclosing(_read_ahead(self._path)) as parts:
+            read = in_parallel(self._read(parts), _Conversation.finish, AT_ONCE)
+            shown = progress(read, "conversations", None)
+            async for outcome in self.report.counting(shown):
+                yield outcome
+            # What follows is of all conversations together, which are written by now.
+            if self._next is not None:
+                await self._take(self._next)
+            async for part in parts:
+                await self._take(part)
 
-    async def _read(self, frames: Iterator[Frame]) -> AsyncIterator["_Conversation"]:
+    async def _read(self, parts: AsyncIterator["_Part"]) -> AsyncIterator["_Conversation"]:
         """Read conversations up to their ends; of a long one all but the last part is written."""
-        while frame := await asyncio.to_thread(next, frames, None):
+        async for part in parts:
+            frame = part.frame
             if frame.kind is Kind.MANIFEST:
                 self._key_id = model_in(Manifest, frame).key_id
                 await self._find_key()
@@ -100,12 +108,12 @@ class Restore:
                 record = model_in(ConversationMetadata, frame)
                 self._note_owner(record.user_id)
                 conversation = _Conversation(self, record)
-                while (frame := await asyncio.to_thread(next, frames)).kind is not Kind.DONE:
-                    await conversation.hold(frame)
-                conversation.done = model_in(Done, frame)
+                while (part := await anext(parts)).frame.kind is not Kind.DONE:
+                    await conversation.hold(part)
+                conversation.done = model_in(Done, part.frame)
                 yield conversation
             else:
-                self._next = frame
+                self._next = part
                 return
 
     async def _find_key(self) -> None:
@@ -123,8 +131,14 @@ class Restore:
                 "the archive was sealed with another key: PARLEY_SECRET_KEY must be as it was"
             )
 
-    async def _take(self, frame: Frame) -> None:
-        if frame.kind is Kind.USER:
+    async def _take(self, part: "_Part") -> None:
+        frame = part.frame
+        if frame.kind is Kind.DELETED:
+            async for _ in in_parallel(
+                each_of(decode_ids(frame.body)), self._loader.spend, AT_ONCE
+            ):
+                pass
+        elif frame.kind is Kind.USER:
             self._check_key()
             name, record = decode_named(frame.body)
             await self._put_user(RecordName(*name), record)
@@ -199,48 +213,54 @@ class _Conversation:
         self._is_cut = False
         self._count = 0
         self._asides: dict[str, bytes] = {}
-        self._workspace: Snapshot | None = None
-        self._held: list[Frame] = []
+        self._workspace: bytes | None = None
+        """Sealed."""
+        self._held: list[StoredEvent] = []
+        self._held_bytes = 0
         self.done: Done | None = None
         """Its end, once that was read."""
 
-    async def hold(self, frame: Frame) -> None:
-        """Take the next frame, and write those so far if they are many bytes."""
-        self._held.append(frame)
-        if sum(len(one.body) for one in self._held) > HELD_BYTES:
-            await self._write_held()
-
-    async def _write_held(self) -> None:
-        held, self._held = self._held, []
-        for frame in held:
-            await self._put(frame)
-
-    async def _put(self, frame: Frame) -> None:
+    async def hold(self, part: "_Part") -> None:
+        """Take the next part, and write the events so far if they are many bytes."""
+        frame = part.frame
         if frame.kind is Kind.EVENTS:
-            events = [] if self._is_cut else self._until(decode_events(frame.body))
-            if events:
-                await self._begin()
-                await self._restore.loader.append(self._record.conversation_id, events)
-                self._count += len(events)
+            if not self._is_cut:
+                self._held += self._until(part.events)
+                self._held_bytes += len(frame.body)
+            if self._held_bytes > HELD_BYTES:
+                await self._write_held()
         elif frame.kind is Kind.ASIDE:
             (name,), body = decode_named(frame.body)
             self._asides[name] = body
-        elif frame.kind is Kind.WORKSPACE and self._restore.cipher is not None:
-            key = self._record.conversation_id
-            self._workspace = await asyncio.to_thread(
-                open_snapshot, frame.body, key, self._restore.cipher
-            )
+        elif frame.kind is Kind.WORKSPACE:
+            self._workspace = frame.body
+
+    async def _write_held(self) -> None:
+        """Append the events held in as many as the store takes best; the others stay."""
+        whole = len(self._held) - len(self._held) % self._restore.target.events.many
+        events, self._held = self._held[:whole], self._held[whole:]
+        self._held_bytes = 0
+        await self._append(events)
+
+    async def _append(self, events: Sequence[StoredEvent]) -> None:
+        if events:
+            await self._begin()
+            await self._restore.loader.append(self._record.conversation_id, events)
+            self._count += len(events)
 
     async def finish(self) -> Outcome:
         """Write the rest, or take it back if it was deleted while it was read; return its outcome."""
         restore, record, done = self._restore, self._record, self.done
         assert done is not None  # noqa: S101 - it is set before
-        await self._write_held()
         key, notes = record.conversation_id, tuple(done.damage)
         if done.deleted:
             if self._begun:
                 await restore.target.events.delete(key)
+                view = restore.target.storage.conversations.for_user(record.user_id)
+                await view.delete_metadata(key)
             return Outcome(key, Result.LEFT_OUT, notes=("it was deleted during the backup",))
+        await self._write_held()
+        await self._append(self._held)
         at = restore.at
         if at is not None and not self._count and record.created_at > at:
             return Outcome(key, Result.LEFT_OUT, notes=("it was made later",))
@@ -248,8 +268,9 @@ class _Conversation:
         if not self._is_cut:
             restore.note_whole(key)
             await restore.loader.put_asides(key, self._asides)
-        if self._workspace is not None and self._count:
-            await restore.target.workspaces.save(key, self._workspace)
+        if self._workspace is not None and self._count and restore.cipher is not None:
+            work = partial(open_snapshot, self._workspace, key, restore.cipher)
+            await restore.target.workspaces.save(key, await asyncio.to_thread(work))
         written = await log_digest(restore.target, key, self._count)
         if not self._is_cut and written.value() != done.digest:
             return Outcome(key, Result.FAILED, self._count, ("its log is not that of the archive",))
@@ -280,6 +301,39 @@ class _Conversation:
                 self._is_cut = True
                 return [*events[:place]]
         return [*events]
+
+
+class _Part(NamedTuple):
+    """A frame, and the events in it."""
+
+    frame: Frame
+    events: Sequence[StoredEvent] = ()
+
+
+def _next_parts(frames: Iterator[Frame]) -> list[_Part]:
+    """Return the next frames, READ_BYTES of them or a few more; none at the end. Block."""
+    parts: list[_Part] = []
+    size = 0
+    for frame in frames:
+        is_log = frame.kind is Kind.EVENTS
+        parts.append(_Part(frame, decode_events(frame.body) if is_log else ()))
+        size += len(frame.body)
+        if size >= READ_BYTES:
+            break
+    return parts
+
+
+async def _read_ahead(path: Path) -> AsyncGenerator[_Part]:
+    """Yield the frames of a verified archive; the next ones are read meanwhile."""
+    frames = read_frames(path, is_verified=True)
+    reading = asyncio.ensure_future(asyncio.to_thread(_next_parts, frames))
+    try:
+        while parts := await reading:
+            reading = asyncio.ensure_future(asyncio.to_thread(_next_parts, frames))
+            for part in parts:
+                yield part
+    finally:
+        await asyncio.wait([reading])
 
 
 def _moment_of(event: StoredEvent) -> datetime | None:

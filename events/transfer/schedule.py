@@ -10,19 +10,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from events.errors import EventsError
 from events.stores.base import EventStore
 from events.stores.opening import open_workspaces
-from events.transfer.backup import Summary, archive_of, verify, write_archive
+from events.transfer.backup import Summary, archive_of, write_archive
 from events.transfer.contents import NO_LIMITS, Stores
 from storage.backends.base import OpenedStorage
-from storage.errors import StorageError
 from storage.sealing.key import key_file_in
 
 logger = logging.getLogger(__name__)
 
 NAME = "parley-%Y%m%dT%H%M%S-%fZ.backup"
 _NAMED = re.compile(r"parley-\d{8}T\d{6}-\d{6}Z\.backup")
+_DRAFT = re.compile(rf"\.{_NAMED.pattern}\.part")
 AGAIN_SECONDS = 600.0
 """Seconds after a backup that failed until the next one, unless they are more often anyway."""
 
@@ -85,11 +84,10 @@ class Backups(AbstractAsyncContextManager["Backups"]):
     async def make(self) -> MadeBackup:
         """Make a backup and verify it. Raises StorageError, EventsError, OSError."""
         async with self._serial:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(self._prepare)
             path = self._folder / datetime.now(UTC).strftime(NAME)
             key = await asyncio.to_thread(self._key)
-            await write_archive(path, archive_of(self._stores, key))
-            summary = await asyncio.to_thread(verify, path)
+            summary = await write_archive(path, archive_of(self._stores, key))
             for line in summary.damage:
                 logger.error("a backup holds markers for what is damaged: %s", line)
             return MadeBackup(path, path.stat().st_size, summary)
@@ -100,6 +98,13 @@ class Backups(AbstractAsyncContextManager["Backups"]):
         for path in self.kept()[self._keep :]:
             path.unlink(missing_ok=True)
         return made
+
+    def _prepare(self) -> None:
+        """Make the folder unless it is there, and remove what ends in mid-backup have left in it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in self._folder.glob(".*.part"):
+            if _DRAFT.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def kept(self) -> list[Path]:
         """Return the backups in the folder, the newest first. Raise OSError."""
@@ -118,12 +123,15 @@ class Backups(AbstractAsyncContextManager["Backups"]):
                 await self._task
 
     async def _run(self, every: float) -> None:
-        wait = self._due_in(every)
+        try:
+            wait = self._due_in(every)
+        except OSError:  # that of the backup says why
+            wait = 0.0
         while True:
             await asyncio.sleep(wait)
             try:
                 made = await self.make_in_turn()
-            except (StorageError, EventsError, OSError):
+            except Exception:  # whatever it is, the next one may succeed
                 wait = min(every, AGAIN_SECONDS)
                 logger.exception("cannot make a backup; trying again in %.0f s", wait)
             else:

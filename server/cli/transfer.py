@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -16,8 +17,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from events.errors import EventsError
 from events.search.opening import drop_index, index_in, make_anew
-from events.transfer.backup import archive_of, export_of, verify, write_archive
-from events.transfer.contents import Stores, open_stores
+from events.transfer.backup import (
+    Summary,
+    archive_of,
+    draft_of,
+    export_of,
+    keep_draft,
+    verify,
+    write_archive,
+)
+from events.transfer.contents import Stores, open_stores, open_to_read
 from events.transfer.copying import Copy
 from events.transfer.erasure import Erased, Erasure
 from events.transfer.progress import Progress
@@ -167,14 +176,14 @@ def back_up(config: ServerConfig, path: Path) -> int:
         raise ConfigError("storage: memory holds nothing beyond its process")
     _check_source(origin, "storage")
 
-    async def run(_: Progress) -> None:
-        async with open_stores(config.storage) as stores:
+    async def run(_: Progress) -> Summary:
+        async with open_to_read(config.storage) as stores:
             key = None if origin.data_dir is None else key_file_in(origin.data_dir)
             parts = archive_of(stores, None if config.secret_key else key)
-            await write_archive(path, parts)
+            return await write_archive(path, parts)
 
     try:
-        _run(run)
+        return _print_archive(path, _run(run))
     except StorageLocked as locked:
         _have_made(config, path, locked)
     return show_archive(path)
@@ -210,11 +219,14 @@ def _have_made(config: ServerConfig, path: Path, locked: StorageLocked) -> None:
 
 def _move(made: Path, path: Path) -> None:
     """Move an archive to where it was asked for, whole or not at all. Raises OSError."""
-    draft = path.with_name(f".{path.name}.part")
+    draft = draft_of(path)
     try:
-        shutil.copyfile(made, draft)
-        draft.chmod(0o600)
-        draft.replace(path)
+        with made.open("rb") as source, draft.open("wb") as copy:
+            draft.chmod(0o600)
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        keep_draft(draft, path)
         made.unlink()
     finally:
         draft.unlink(missing_ok=True)
@@ -239,12 +251,11 @@ def export_user(config: ServerConfig, path: Path, user_id: str | None) -> int:
     """
     _check_own(config)
 
-    async def run(_: Progress) -> None:
+    async def run(_: Progress) -> Summary:
         async with open_stores(config.storage) as stores:
-            await write_archive(path, export_of(stores, user_id))
+            return await write_archive(path, export_of(stores, user_id))
 
-    _run(run)
-    return show_archive(path)
+    return _print_archive(path, _run(run))
 
 
 def erase_user(config: ServerConfig, user_id: str | None) -> int:
@@ -348,7 +359,10 @@ def _check_own(config: ServerConfig) -> None:
 
 def show_archive(path: Path) -> int:
     """Verify an archive and print what is in it; return the exit code. Raises Damaged, OSError."""
-    found = verify(path)
+    return _print_archive(path, verify(path))
+
+
+def _print_archive(path: Path, found: Summary) -> int:
     made = f"{found.created_at:%Y-%m-%d %H:%M:%S} UTC"
     print(f"{path}: sound, of {made}, {found.conversations} conversations, {found.events} events")
     for line in found.damage:

@@ -1,6 +1,6 @@
 """Whole storages of every kind: how each is configured, filled with everything, and read back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,13 +17,20 @@ from events.transfer.contents import Stores, open_stores
 from events.transfer.digest import conversation_digest
 from events.usage import UsageLedger
 from storage.audit.base import AuditRecord
-from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
+from storage.config import (
+    LocalStorage,
+    MemoryStorage,
+    PostgresStorage,
+    SqliteStorage,
+    StorageConfig,
+)
 from storage.conversations.metadata import ConversationMetadata
 from storage.usage.model import ConversationUsage, UsageLine
 from storage.users import CustomSecret, Secrets, Settings
 from storage.workspaces.snapshot import Snapshot
-from tests.support.postgres import postgres_storage
-from tests.support.s3 import storage_of
+from tests.support.postgres import postgres_settings, postgres_storage
+from tests.support.s3 import cloud_environment, storage_of
+from tests.support.servers import environment_of
 
 KINDS = ("sqlite", "local", "memory")
 EVERY_KIND = ("sqlite", "local", "postgres", "cloud", "memory")
@@ -59,6 +66,31 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Whole]:
     config = storage_of(folder) if kind == "cloud" else config_of(kind, folder)
     async with open_stores(config) as stores:
         yield Whole(stores, config)
+
+
+class Served(NamedTuple):
+    """A storage that a server is to work on: its settings, and how others open it."""
+
+    arguments: Sequence[str]
+    environment: dict[str, str]
+    config: StorageConfig
+
+
+@asynccontextmanager
+async def served(kind: str, folder: Path) -> AsyncIterator[Served]:
+    """The settings of a server over a storage of that kind that belongs to a folder."""
+    if kind == "postgres":
+        async with postgres_settings(folder) as settings:
+            config = PostgresStorage(
+                url=SecretStr(settings["database_url"]),
+                secret_key=SecretStr(settings["secret_key"]),
+                schema_name=settings["database_schema"],
+            )
+            yield Served((), environment_of(storage="postgres", **settings), config)
+    elif kind == "cloud":
+        yield Served((), cloud_environment(folder), storage_of(folder))
+    else:
+        yield Served(("--storage", kind), {}, config_of(kind, folder))
 
 
 def measured(event_id: int, key: str) -> StoredEvent:
@@ -103,6 +135,8 @@ async def fill(stores: Stores, conversations: int = 12, events: int = 230) -> li
         await storage.secrets.for_user(owner).store(Secrets(custom_secrets={"TOKEN": value}))
         settings = Settings(language="de", llm_api_key=SecretStr(f"key of {owner}"))
         await storage.settings.for_user(owner).store(settings)
+    await delete(stores, "deleted-log", records(0, 3))
+    await delete(stores, "deleted-record")
     await UsageLedger(stores.events, storage.usage).catch_up(60)
     line = UsageLine(day=date(2026, 5, 4), model="m", events=4, cost=0.5)
     gone = ConversationUsage(conversation_id="gone", user_id="ann", position=4, lines=(line,))
@@ -119,6 +153,16 @@ async def fill(stores: Stores, conversations: int = 12, events: int = 230) -> li
         )
         await storage.audit.add(act)
     return ids
+
+
+async def delete(stores: Stores, key: str, events: Sequence[StoredEvent] = ()) -> None:
+    """Make a conversation and delete it, as the server does."""
+    view = stores.storage.conversations.for_user("ann")
+    await view.save_metadata(ConversationMetadata(conversation_id=key, created_at=NOON, title="T"))
+    if events:
+        await append(stores.events, key, events)
+    await stores.events.delete(key)
+    await view.delete_metadata(key)
 
 
 async def everything(stores: Stores) -> dict[str, object]:
@@ -147,6 +191,7 @@ async def everything(stores: Stores) -> dict[str, object]:
             await storage.settings.for_user(owner).load(),
             await storage.secrets.for_user(owner).load(),
         )
+    found["deleted"] = await storage.conversations.deleted()
     acts = await storage.audit.page(2**62, 1_000)
     found["audit"] = [one.model_copy(update={"id": 0}) for one in acts]
     found["gone"] = [

@@ -10,17 +10,35 @@ import orjson
 import pytest
 
 from events.conformance.records import append, records
+from events.errors import ConversationDeleted
 from events.event import StoredEvent
 from events.stores.opening import storage_problems
-from events.transfer.archive import DamagedArchive, read_frames
-from events.transfer.backup import archive_of, verify, write_archive
+from events.transfer.archive import (
+    ArchiveWriter,
+    DamagedArchive,
+    Done,
+    Kind,
+    Manifest,
+    model_in,
+    read_frames,
+)
+from events.transfer.backup import archive_of, draft_of, verify, write_archive
 from events.transfer.contents import open_stores
 from events.transfer.report import Result
 from events.transfer.restore import NotEmpty, Restore
 from server.cli import main
 from storage.conversations.metadata import ConversationMetadata
+from storage.errors import ConversationDeleted as RecordDeleted
 from storage.sealing.key import KEY_NAME, keep_key_file, key_file_in
-from tests.support.whole_storages import DURABLE, NOON, config_of, everything, fill, opened
+from tests.support.whole_storages import (
+    DURABLE,
+    EVERY_KIND,
+    NOON,
+    config_of,
+    everything,
+    fill,
+    opened,
+)
 
 PAIRS = [(one, other) for one in DURABLE for other in DURABLE]
 
@@ -228,6 +246,109 @@ async def test_a_backup_that_fails_leaves_no_file_and_the_older_one(tmp_path):
 
     assert [path.name for path in tmp_path.iterdir()] == ["backup"]
     assert (tmp_path / "backup").read_bytes() == b"older"
+
+
+async def test_a_backup_on_a_full_disk_leaves_no_file_and_the_older_one(tmp_path):
+    (tmp_path / "backup").write_bytes(b"older")
+    # What is written to it finds no room.
+    draft_of(tmp_path / "backup").symlink_to("/dev/full")
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        await fill(stores)
+        with pytest.raises(OSError, match="No space left on device"):
+            await backed_up(stores, tmp_path / "backup")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "old"]
+    assert (tmp_path / "backup").read_bytes() == b"older"
+
+
+async def test_an_archive_that_cannot_be_read_back_never_has_the_name(tmp_path):
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        await fill(stores, conversations=2)
+        parts = [part async for part in archive_of(stores)]
+
+    async def damaged():
+        for part in parts:
+            yield part[:-1] + bytes([part[-1] ^ 1])
+
+    (tmp_path / "backup").write_bytes(b"older")
+    with pytest.raises(DamagedArchive):
+        await write_archive(tmp_path / "backup", damaged())
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "old"]
+    assert (tmp_path / "backup").read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+async def test_the_id_of_a_deleted_conversation_is_spent_where_a_backup_was_restored(
+    kind, tmp_path
+):
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        await fill(stores, conversations=2)
+        await backed_up(stores, tmp_path / "backup", tmp_path / "old")
+    async with opened(kind, tmp_path / "new") as (stores, _):
+        await restored(tmp_path / "backup", stores)
+        for key in ("deleted-log", "deleted-record"):
+            record = ConversationMetadata(conversation_id=key, created_at=NOON)
+            for owner in (None, "ann"):
+                view = stores.storage.conversations.for_user(owner)
+                with pytest.raises(RecordDeleted):
+                    await view.save_metadata(record)
+            with pytest.raises(ConversationDeleted):
+                await append(stores.events, key, records(0, 1))
+        assert (await stores.storage.inventory.take()).conversations == 2
+
+
+async def test_an_archive_without_deleted_conversations_of_the_first_version_is_restored(tmp_path):
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        await fill(stores)
+        expected = await everything(stores)
+        await backed_up(stores, tmp_path / "backup", tmp_path / "old")
+    writer = ArchiveWriter()
+    with (tmp_path / "first").open("wb") as file:
+        for frame in read_frames(tmp_path / "backup"):
+            if frame.kind is Kind.MANIFEST:
+                file.write(writer.begin(model_in(Manifest, frame).model_copy(update={"format": 1})))
+            elif frame.kind is Kind.DONE:
+                file.write(writer.done(model_in(Done, frame)))
+            elif frame.kind not in (Kind.DELETED, Kind.END):
+                file.write(writer.frame(*frame))
+        file.write(writer.end())
+    async with open_stores(config_of("local", tmp_path / "new")) as stores:
+        await restored(tmp_path / "first", stores)
+        found = await everything(stores)
+    assert (expected.pop("deleted"), found.pop("deleted")) == (
+        ["deleted-log", "deleted-record"],
+        [],
+    )
+    assert {key: one[:1] for key, one in found.items() if key.startswith("c")} == {
+        key: one[:1] for key, one in expected.items() if key.startswith("c")
+    }
+
+
+async def test_a_conversation_deleted_during_a_backup_is_restored_as_it_was_read_or_is_spent(
+    tmp_path,
+):
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        ids = await fill(stores, conversations=3)
+        parts = []
+        async for part in archive_of(stores, key_file_in(tmp_path / "old")):
+            parts.append(part)
+            if part[0] == Kind.DONE and ids:
+                while ids:
+                    await stores.events.delete(ids.pop())
+        (tmp_path / "backup").write_bytes(b"".join(parts))
+    verify(tmp_path / "backup")
+    async with open_stores(config_of("local", tmp_path / "new", "a passphrase")) as stores:
+        outcomes, _ = await restored(tmp_path / "backup", stores)
+        (kept,) = [one async for one in stores.records()]
+        assert await stores.storage.conversations.deleted() == [
+            *(one for one in ("c0000", "c0001", "c0002") if one != kept.conversation_id),
+            *("deleted-log", "deleted-record"),
+        ]
+    results = {key: one.result for key, one in outcomes.items()}
+    assert results.pop(kept.conversation_id) is Result.COPIED
+    assert [*results.values()] == [Result.LEFT_OUT, Result.LEFT_OUT]
+    assert storage_problems(config_of("local", tmp_path / "new", "a passphrase")) == []
 
 
 async def test_nothing_that_was_sealed_is_readable_in_an_archive(tmp_path):

@@ -91,11 +91,11 @@ class CutShort:
     def __getattr__(self, name):
         return getattr(self._events, name)
 
-    async def append(self, *arguments, **fields):
+    async def append_many(self, *arguments, **fields):
         self._left -= 1
         if self._left < 0:
             raise AppendFailed("the disk is full")
-        await self._events.append(*arguments, **fields)
+        await self._events.append_many(*arguments, **fields)
         if self._left % 3 == 0:
             raise AppendUnknown("no answer")
 

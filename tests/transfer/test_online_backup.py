@@ -1,6 +1,9 @@
 """Backups of a storage that a server works on: on request, by command, and again and again."""
 
 import asyncio
+import shutil
+import sys
+from asyncio.subprocess import PIPE
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +16,9 @@ from events.transfer.backup import verify
 from events.transfer.contents import open_stores
 from events.transfer.schedule import Backups
 from tests.support.commands import run_parley
-from tests.support.servers import server_process
+from tests.support.servers import REPOSITORY, server_process
 from tests.support.waiting import WAIT_SECONDS, until
-from tests.support.whole_storages import DURABLE, config_of, everything, fill
+from tests.support.whole_storages import config_of, everything, fill, served
 
 
 async def keep_writing(http, conversation_id, told, begun):
@@ -35,11 +38,18 @@ async def said_in(stores, key):
     return [one["message"] for one in payloads if one["message"].startswith("number ")]
 
 
-@pytest.mark.parametrize("kind", DURABLE)
+@pytest.mark.parametrize("kind", ["sqlite", "local", "postgres", "cloud"])
 async def test_the_command_backs_up_what_a_server_works_on_under_load(kind, tmp_path):
     data = tmp_path / "data"
+    data.mkdir()
+    async with served(kind, data) as storage:
+        await back_up_under_load(storage, tmp_path)
+
+
+async def back_up_under_load(storage, tmp_path):
+    data = tmp_path / "data"
     async with (
-        server_process(data, "--storage", kind) as server,
+        server_process(data, *storage.arguments, environment=storage.environment) as server,
         httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http,
     ):
         await http.post("/api/secrets", json={"name": "TOKEN", "value": "a-secret-value"})
@@ -51,8 +61,9 @@ async def test_the_command_backs_up_what_a_server_works_on_under_load(kind, tmp_
         await begun.wait()
         before = dict(told)
         port = str(httpx.URL(server.url).port)
-        there = ["--storage", kind, "--data-dir", str(data), "--port", port]
-        backup = partial(run_parley, "backup", "backup", *there, cwd=tmp_path)
+        there = [*storage.arguments, "--data-dir", str(data), "--port", port]
+        environment = storage.environment
+        backup = partial(run_parley, "backup", "backup", *there, cwd=tmp_path, **environment)
         made = await asyncio.to_thread(backup)
         assert [task.exception() for task in writing if task.done()] == []
         for task in writing:
@@ -62,14 +73,14 @@ async def test_the_command_backs_up_what_a_server_works_on_under_load(kind, tmp_
 
     assert (made.returncode, made.stderr) == (0, "")
     assert "sound, of " in made.stdout
-    assert [*(data / "backups").iterdir()] == []
+    assert [*(data / "backups").glob("*")] == []
     assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
-    restored = run_parley("restore", "backup", "--data-dir", "new", cwd=tmp_path)
+    given = storage.environment.get("PARLEY_SECRET_KEY")
+    key = {} if given is None else {"PARLEY_SECRET_KEY": given}
+    restored = run_parley("restore", "backup", "--data-dir", "new", cwd=tmp_path, **key)
     assert (restored.returncode, restored.stderr) == (0, "")
-    async with (
-        open_stores(config_of(kind, data)) as old,
-        open_stores(config_of("sqlite", tmp_path / "new")) as new,
-    ):
+    config = config_of("sqlite", tmp_path / "new", given)
+    async with open_stores(storage.config) as old, open_stores(config) as new:
         for key in ids:
             found = await said_in(new, key)
             whole = await said_in(old, key)
@@ -77,7 +88,7 @@ async def test_the_command_backs_up_what_a_server_works_on_under_load(kind, tmp_
             assert len(found) > before.get(key, -1)
         secrets = await new.storage.secrets.for_user(None).load()
     assert [*secrets.custom_secrets] == ["TOKEN"]
-    assert storage_problems(config_of("sqlite", tmp_path / "new")) == []
+    assert storage_problems(config) == []
 
 
 async def test_a_server_makes_backups_by_itself_from_the_start(tmp_path):
@@ -88,6 +99,46 @@ async def test_a_server_makes_backups_by_itself_from_the_start(tmp_path):
 
     (made,) = (tmp_path / "kept").iterdir()
     assert verify(made).conversations == 0
+
+
+async def test_backups_begin_once_their_folder_can_be_made_and_again_after_it_was_removed(
+    tmp_path, caplog
+):
+    folder = tmp_path / "mount" / "kept"
+    (tmp_path / "mount").write_text("not mounted yet")
+    async with open_stores(config_of("sqlite", tmp_path / "data")) as stores:
+        async with Backups(stores, folder, every_seconds=0.001, keep=1) as backups:
+            await until(lambda: "cannot make a backup" in caplog.text)
+            (tmp_path / "mount").unlink()
+            await until(backups.kept)
+            shutil.rmtree(tmp_path / "mount")
+            await until(backups.kept)
+        assert verify(backups.kept()[0]).conversations == 0
+
+
+async def test_a_kill_in_mid_backup_leaves_no_archive_and_the_next_one_removes_its_draft(tmp_path):
+    folder = tmp_path / "kept"
+    async with open_stores(config_of("sqlite", tmp_path / "data")) as stores:
+        await fill(stores, conversations=2)
+        backups = Backups(stores, folder)
+        before = (await backups.make()).path
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.halted_backup", str(tmp_path / "data"), str(folder)),
+        stdout=PIPE,
+        cwd=REPOSITORY,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"halted\n"
+    process.kill()
+    await process.wait()
+
+    assert len([*folder.glob(".*.part")]) == 1
+    assert backups.kept() == [before]
+    async with open_stores(config_of("sqlite", tmp_path / "data")) as stores:
+        backups = Backups(stores, folder)
+        made = (await backups.make()).path
+    assert [*folder.glob(".*")] == []
+    assert backups.kept() == [made, before]
 
 
 async def test_the_newest_are_kept_and_nothing_else_of_the_folder_is_removed(tmp_path):
