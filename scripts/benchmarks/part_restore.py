@@ -58,7 +58,11 @@ def restore(context: Context) -> None:
         }
         contenders = {kind: partial(restored, path, open_) for kind, open_ in kinds.items()}
         found = context.interleave(
-            {**contenders, "written": partial(written, size, folder), "verified": partial(verified, path)}
+            {
+                **contenders,
+                "written": partial(written, size, folder),
+                "verified": partial(verified, path),
+            }
         )
     for name in (*kinds, "verified"):
         told = "verify" if name == "verified" else f"restore into {name}"

@@ -160,7 +160,7 @@ async def delete(stores: Stores, key: str, events: Sequence[StoredEvent] = ()) -
     view = stores.storage.conversations.for_user("ann")
     await view.save_metadata(ConversationMetadata(conversation_id=key, created_at=NOON, title="T"))
     if events:
-        await append(stores.events, key, events)
+        await append(stores.events, key, [*events])
     await stores.events.delete(key)
     await view.delete_metadata(key)
 

@@ -88,17 +88,19 @@ async def test_many_events_appended_together_are_as_if_they_had_come_one_by_one(
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 async def test_many_events_are_refused_as_one_is(kind, tmp_path):
-    key_of = {"summary": NO_CHANGE, "keys": {0: digest_of("k")}}
+    key = {0: digest_of("k")}
     async with opened(kind, tmp_path / "new") as (stores, _):
         view = stores.storage.conversations.for_user(None)
         await view.save_metadata(ConversationMetadata(conversation_id="c", created_at=NOON))
-        await stores.events.append_many("c", 0, records(0, 100), **key_of)
+        await stores.events.append_many("c", 0, records(0, 100), summary=NO_CHANGE, keys=key)
         with pytest.raises(AppendConflict):
             await stores.events.append_many("c", 0, records(0, 100), summary=NO_CHANGE)
         with pytest.raises(AppendConflict):
             await stores.events.append_many("c", 200, records(200, 100), summary=NO_CHANGE)
         with pytest.raises(DuplicateClientId):
-            await stores.events.append_many("c", 100, records(100, 100), **key_of)
+            await stores.events.append_many(
+                "c", 100, records(100, 100), summary=NO_CHANGE, keys=key
+            )
         assert (await stores.events.head("c")).next_id == 100
         assert await stores.events.read("c", 0, 300) == records(0, 100)
         await stores.events.delete("c")
