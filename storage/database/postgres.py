@@ -339,6 +339,9 @@ class PostgresPool:
             slots.free.release()
 
     async def _take(self, slots: _Slots, role: Role) -> None:
+        if not slots.free.locked():
+            await slots.free.acquire()  # at once, for which no deadline has to be kept
+            return
         if slots.waiting >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} wait for a connection to {role.value} already")
         slots.waiting += 1
