@@ -146,6 +146,23 @@ async def waits(pool, number):
     return (await rows(pool, waiting))[0][0] == number
 
 
+@pytest.mark.parametrize("limits", LIMITS)
+async def test_rare_and_frequent_words_are_found_wherever_each_plan_begins(pool, limits):
+    index = await PostgresSearchIndex.open(pool, first_limits=limits)
+    texts = ["red fox" if number % 2 else "fox red hen" for number in range(40)]
+    texts[:5] = [f"{text} old" for text in texts[:5]]
+    texts[20] += " rare"
+    await put(index, "c1", *(entry(number, text) for number, text in enumerate(texts)))
+
+    assert await ids(index, "old", limit=3) == [4, 3, 2]
+    assert await ids(index, "rare") == [20]
+    assert await ids(index, "fox red", limit=2) == [39, 38]
+    assert await ids(index, '"red fox"') == [*range(39, 0, -2)]
+    assert await ids(index, '"red hen" old') == [4, 2, 0]
+    assert await ids(index, '"fox hen"') == []
+    assert await ids(index, "nowhere") == []
+
+
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 async def test_the_plans_are_the_known_ones_before_there_are_statistics(pool, index, mode):
     for number in range(6):
