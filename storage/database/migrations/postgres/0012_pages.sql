@@ -53,16 +53,18 @@ BEGIN
         RETURN;
     END IF;
     IF end_id < sealed_id THEN
-        RETURN QUERY
-            SELECT f.first_id, -1::smallint, f.count, 0, f.body FROM (
-                SELECT p.first_id, p.count, p.body, sum(CASE WHEN p.first_id < begin_id THEN 0 ELSE octet_length(p.body) - 10 * p.count END)
-                    OVER (ORDER BY p.first_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-                FROM parley.pages p
-                WHERE p.number = number_ AND p.first_id BETWEEN begin_id - 99 AND end_id
-                    AND p.first_id + p.count > begin_id
-            ) AS f
-            WHERE (f.before < limit_bytes) IS NOT FALSE
-            ORDER BY f.first_id;
+        version := -1;
+        crc := 0;
+        FOR id, flag, body IN
+            SELECT p.first_id, p.count, p.body FROM parley.pages p
+            WHERE p.number = number_ AND p.first_id BETWEEN begin_id - 99 AND end_id
+                AND p.first_id + p.count > begin_id
+            ORDER BY p.first_id
+        LOOP
+            RETURN NEXT;
+            limit_bytes := limit_bytes - CASE WHEN id < begin_id THEN 0 ELSE octet_length(body) - 10 * flag END;
+            EXIT WHEN limit_bytes <= 0;
+        END LOOP;
     ELSIF limit_bytes IS NULL THEN
         RETURN QUERY
             SELECT p.id, p.version, p.flag, p.crc, p.body FROM parley.log_parts p
