@@ -17,7 +17,7 @@ from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import ForeignData, MediumLost
 from storage.files.memory import MemoryFileStore
-from storage.keys import LISTS
+from storage.keys import LISTS, UNSETTLED
 from storage.workspaces.files import FileWorkspaces
 from storage.workspaces.snapshot import Snapshot
 from tests.support.s3 import SEALING_KEY, objects_of, storage_of
@@ -89,14 +89,16 @@ async def test_a_bucket_without_data_is_refused_and_stays_empty(tmp_path):
 
 
 class Settled(MemoryFileStore):
-    """Files whose lists another process writes, and whose marks it removes, before lists are read."""
+    """Files of which another process settles a conversation between two looks at what there is."""
 
     other: FileConversationStores | None = None
+    looks = 0
 
     async def keys(self, prefix="", *, after="", limit=None):
-        if prefix == LISTS and self.other is not None:
-            other, self.other = self.other, None
-            await other.in_use.settle()
+        if self.other is not None and prefix in (LISTS, UNSETTLED):
+            self.looks += 1
+            if self.looks == 2:
+                await self.other.in_use.settle()
         return await super().keys(prefix, after=after, limit=limit)
 
 
