@@ -14,7 +14,7 @@ from random import Random
 import orjson
 from pydantic import SecretStr
 
-from benchmarks.part_postgres import database
+from benchmarks.part_postgres import database_in
 from benchmarks.rows import Context, Figures, pick
 from events.event import EventFlag, StoredEvent
 from events.transfer.archive import ArchiveWriter, Done, Kind, Manifest, encode_events
@@ -48,7 +48,7 @@ def restore(context: Context) -> None:
     def folder() -> Path:
         return context.folder / f"restored-{next(numbers)}"
 
-    with database(context.folder) as url:
+    with database_in(context.folder) as url:
         kinds: dict[str, Callable[[int], StorageConfig]] = {
             "sqlite": lambda _: SqliteStorage(data_dir=folder()),
             "local": lambda _: LocalStorage(data_dir=folder()),
