@@ -125,9 +125,12 @@ def _statements(context: Context, url: str) -> None:
     context.add(name, unit, logs, one, against="append_one", target=SINGLE_TARGET)
     if pooler_url is None:
         return
-    for way, name in (("logs", "append_logs, 100 logs"), ("one", "append_one")):
+    for way, name, goal in (
+        ("logs", "append_logs, 100 logs", POOLER_TARGET),
+        ("one", "append_one", None),
+    ):
         for figure, text, target in (
-            (CPU, unit, POOLER_TARGET),
+            (CPU, unit, goal),
             (WALL, "us/event", None),
         ):
             context.add(
