@@ -20,7 +20,7 @@ from storage.promise import Promise
 
 logger = logging.getLogger(__name__)
 
-GROUP_LOGS = 100
+GROUP_LOGS = 50
 GROUP_BYTES = 1024 * 1024
 """Bounds of one statement; a single append may be longer."""
 MAX_WAITING = 100_000
