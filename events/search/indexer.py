@@ -125,13 +125,14 @@ class Indexer:
 
         A deletion is reported when nothing is left. Never waits.
         """
+        self._throttle.note(events)
         known = self._due.get(conversation_id)
+        if known is not None and events:
+            return
         if known is None and len(self._due) >= self._max_due:
             self._due.clear()
             self._behind = True
-        if known is None or not events:
-            self._due[conversation_id] = Due(owner, look=not events)
-        self._throttle.note(events)
+        self._due[conversation_id] = Due(owner, look=not events)
         self._level.clear()
         self._woken.set()
 

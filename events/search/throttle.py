@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
-BUSY_RATE = 500.0
+BUSY_RATE = 2_000.0
 """Events a second above which the appends go first."""
 RATE_SECONDS = 0.4
 """Seconds over which the rate is measured, at least."""
-BUSY_REST, REST = 40.0, 4.0
+BUSY_REST, REST = 80.0, 4.0
 """The rest after each work, while they do and otherwise, in parts of the time that the work took."""
 LONGEST_REST = 5.0
 """Seconds of the longest rest."""

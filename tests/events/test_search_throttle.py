@@ -29,7 +29,7 @@ from tests.support.search import HeldIndex
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-WORK_SECONDS = 0.1
+WORK_SECONDS = 0.06
 
 
 def now():
