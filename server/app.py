@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -186,22 +186,13 @@ async def compose(
     components = components or load_components(config)
     user_auth = instantiate("user_auth_class", components.user_auth)
     ledger = UsageLedger(event_store, stores.usage)
-    parts = replace(
-        manager_parts(
-            *(config, components, conversation_stores, event_store, users, workspaces, indexer)
-        ),
-        before_deletion=ledger.before_deletion,
+    parts = manager_parts(
+        *(config, components, conversation_stores, event_store, users, workspaces, ledger, indexer)
     )
     server_counters = parts.loop_dependencies.server_counters
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
-    keeping = parts.loop_dependencies.workspaces
-    # The indexer hears of what the manager commits last.
-    following = nullcontext() if indexer is None else indexer
     async with (
-        following,
-        parts.checkpoints,
-        keeping,
-        components.manage(parts) as manager,
+        running_manager(components, parts, indexer) as manager,
         retention_of(config, parts, manager, stores.audit) as retention,
     ):
         authenticator = Authenticator(config, user_auth)
@@ -277,10 +268,22 @@ async def compose(
                 yield application
 
 
+@asynccontextmanager
+async def running_manager(
+    components: Components, parts: ManagerDependencies, indexer: Indexer | None
+) -> AsyncIterator[ConversationManager]:
+    """Yield the manager, started with all that works beside it, and end them in order."""
+    # The indexer hears of what the manager commits last.
+    following = nullcontext() if indexer is None else indexer
+    keeping = parts.loop_dependencies.workspaces
+    async with following, parts.checkpoints, keeping, components.manage(parts) as manager:
+        yield manager
+
+
 def retention_of(
     config: ServerConfig, parts: ManagerDependencies, manager: ConversationManager, audit: AuditLog
 ) -> Retention:
-    """Return what deletes conversations by their age through the manager, not yet begun."""
+    """Return the retention that deletes through the manager; it sweeps by itself once entered."""
     return Retention(
         *(AgeLimits.of(config), manager, parts.conversation_stores, parts.event_store, audit),
         parts.loop_dependencies.server_counters,
@@ -294,9 +297,13 @@ def manager_parts(
     event_store: EventStore,
     users: Users,
     workspaces: WorkspaceStore | None = None,
+    ledger: UsageLedger | None = None,
     indexer: Indexer | None = None,
 ) -> ManagerDependencies:
-    """Return a conversation manager's dependencies over open stores. Raise ConfigError."""
+    """Return a conversation manager's dependencies over open stores. Raise ConfigError.
+
+    The `ledger` counts what a conversation has used before it is deleted.
+    """
     listener = instantiate("monitoring_listener_class", components.monitoring_listener)
     checkpoints = Checkpoints(
         event_store,
@@ -360,6 +367,7 @@ def manager_parts(
         and not isinstance(conversation_stores, CustomConversationStores),
         max_concurrent_conversations=config.max_concurrent_conversations,
         close_delay_seconds=config.close_delay_seconds,
+        before_deletion=None if ledger is None else ledger.before_deletion,
         secrets=_secrets(config),
     )
 
@@ -395,9 +403,9 @@ def embedded(config: ServerConfig) -> ConversationManager:
 
 @asynccontextmanager
 async def pruning(config: ServerConfig) -> AsyncIterator[Retention]:
-    """Open what deletes conversations by their age as the server does, without a server.
+    """Open the retention over a storage as the server does, without a server.
 
-    It does nothing by itself. Raises what `create_app` raises, and ConfigError without a limit.
+    It does not sweep by itself. Raises what `create_app` raises, and ConfigError without a limit.
     """
     if not AgeLimits.of(config).any:
         raise ConfigError(
@@ -412,14 +420,11 @@ async def pruning(config: ServerConfig) -> AsyncIterator[Retention]:
         indexer = await search_indexer(
             config, components, storage.open_index, event_store, records, stack
         )
-        parts = manager_parts(
-            *(config, components, records, event_store, users, workspaces, indexer)
-        )
         ledger = UsageLedger(event_store, storage.usage)
-        parts = replace(parts, before_deletion=ledger.before_deletion)
-        following = nullcontext() if indexer is None else indexer
-        keeping = parts.loop_dependencies.workspaces
-        async with following, parts.checkpoints, keeping, components.manage(parts) as manager:
+        parts = manager_parts(
+            *(config, components, records, event_store, users, workspaces, ledger, indexer)
+        )
+        async with running_manager(components, parts, indexer) as manager:
             yield retention_of(config, parts, manager, storage.audit)
 
 
