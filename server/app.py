@@ -436,7 +436,8 @@ async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationM
         records = components.records(config, storage)
         users = components.users(config, storage.settings, storage.secrets)
         workspaces = _workspaces(config, partial(open_workspaces, storage, event_store))
-        parts = manager_parts(config, components, records, event_store, users, workspaces)
+        ledger = UsageLedger(event_store, storage.usage)
+        parts = manager_parts(config, components, records, event_store, users, workspaces, ledger)
         keeping = parts.loop_dependencies.workspaces
         async with parts.checkpoints, keeping, components.manage(parts) as manager:
             yield manager

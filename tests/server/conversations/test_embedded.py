@@ -15,6 +15,7 @@ from server.app import create_app
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import ConversationNotFound
+from storage.opening import open_storage
 from storage.promise import Promise
 from tests.support.waiting import WAIT_SECONDS
 
@@ -159,6 +160,22 @@ async def test_a_manager_answers_before_it_has_begun_and_begins_again_after_it_e
             await manager.send_event_to_conversation("c", {})
         with pytest.raises(ConversationNotFound):
             await manager.send_to_event_stream("nobody", {})
+
+
+async def test_what_a_deleted_conversation_has_used_stays_counted(tmp_path):
+    config = config_of(tmp_path)
+    store = await ConversationStore.get_instance(config, "ann")
+    await store.save_metadata(ConversationMetadata(conversation_id="c"))
+    async with ConversationManager.get_instance(config) as manager:
+        async with manager.attach("c", "ann") as conversation:
+            await conversation.say("hello", None, None)
+        assert await manager.delete_conversation("c", "ann")
+
+    async with open_storage(config.storage) as storage:
+        usage = await storage.usage.load("c")
+    assert usage is not None
+    assert usage.user_id == "ann"
+    assert sum(line.events for line in usage.lines) >= 1
 
 
 async def test_every_call_reaches_the_manager(tmp_path):
