@@ -31,7 +31,7 @@ from server.conversations.clock_guard import (
     system_now,
 )
 from server.conversations.manager import ConversationManager, InUse
-from server.errors import ServerError
+from server.errors import NotSupported, ServerError
 from server.observability.counters import ServerCounters
 from storage.audit.base import AuditLog, AuditRecord
 from storage.conversations.base import ConversationStores
@@ -319,7 +319,8 @@ class Retention(AbstractAsyncContextManager["Retention"]):
             await asyncio.sleep(wait * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
             wait = EVERY_SECONDS
             try:
-                wait = SOON_SECONDS if (await self.sweep()).more else EVERY_SECONDS
+                if (await self.sweep()).more:
+                    wait = SOON_SECONDS
             except StreamClosed:
                 return
             except (StorageError, EventsError, ServerError, TimeoutError):
@@ -376,11 +377,11 @@ class Retention(AbstractAsyncContextManager["Retention"]):
         try:
             async with asyncio.timeout(DELETION_SECONDS):
                 is_gone = await self._manager.delete_unused(key, owner, confirm)
-        except StreamClosed:
+        except (StreamClosed, NotSupported):
             raise
         except (ConversationNotFound, ConversationDeleted):
             return
-        except (StorageError, EventsError, TimeoutError):
+        except Exception:  # the manager may be of a custom class
             swept.failed += 1
             ids = {"conversation_id": key}
             logger.exception("cannot delete %s, which is past its age", key, extra=ids)

@@ -238,7 +238,8 @@ async def test_what_the_audit_cannot_record_is_not_deleted(tmp_path):
         assert made.counters.retention_failed == FAILURES
 
 
-async def test_one_that_cannot_be_deleted_does_not_keep_the_others(tmp_path):
+@pytest.mark.parametrize("error", [Unavailable("the disk is away"), RuntimeError("planned")])
+async def test_one_that_cannot_be_deleted_does_not_keep_the_others(error, tmp_path):
     async with opened("sqlite", tmp_path) as (stores, _):
         for key in ("a", "bad", "c"):
             await plant(stores, key, "ann", ago(31))
@@ -246,7 +247,7 @@ async def test_one_that_cannot_be_deleted_does_not_keep_the_others(tmp_path):
 
         async def refuse(key, _):
             if key == "bad":
-                raise Unavailable("the disk is away")
+                raise error
 
         async with aged(stores, MONTH, Clocks(), before_deletion=refuse) as made:
             swept = await made.retention.sweep()
