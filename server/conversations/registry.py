@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 from events.errors import StreamClosed
@@ -119,7 +120,11 @@ class OpenConversations:
         context = context_of(conversation_id=conversation_id)
         working = asyncio.get_running_loop().create_task(work(), context=context)
         entry.closing = asyncio.create_task(self._freed_after(working, conversation_id))
-        await asyncio.shield(entry.closing)
+        try:
+            await asyncio.shield(entry.closing)
+        except asyncio.CancelledError:
+            working.add_done_callback(partial(_log_failure, conversation_id))
+            raise
         return working.result()
 
     async def close(self, conversation_id: str) -> None:
@@ -171,8 +176,6 @@ class OpenConversations:
     async def _freed_after(self, working: Task[bool], conversation_id: str) -> None:
         await asyncio.wait([working])
         del self._entries[conversation_id]
-        if not working.cancelled() and (error := working.exception()) is not None:
-            logger.debug("work on %s failed: %r", conversation_id, error)
 
     async def _close(self, conversation_id: str, entry: RegistryEntry) -> None:
         try:
@@ -186,3 +189,9 @@ class OpenConversations:
                 logger.exception("closing %s failed", conversation_id)
         finally:
             del self._entries[conversation_id]
+
+
+def _log_failure(conversation_id: str, working: Task[bool]) -> None:
+    """Log why work failed whose caller no longer waits for it."""
+    if not working.cancelled() and (error := working.exception()) is not None:
+        logger.error("work on %s failed", conversation_id, exc_info=error)

@@ -145,6 +145,29 @@ async def test_what_is_used_between_the_list_and_its_deletion_stays(tmp_path):
         assert len(await ids(stores)) == 2
 
 
+async def begun(made, key, answer):
+    """Begin a deletion; return its task, and the event upon which it is confirmed as `answer` says."""
+    asked, decided = asyncio.Event(), asyncio.Event()
+
+    async def confirm():
+        asked.set()
+        await decided.wait()
+        return answer()
+
+    deleting = asyncio.create_task(made.manager.delete_unused(key, "ann", confirm))
+    await asked.wait()
+    return deleting, decided
+
+
+async def left(made, key, answer):
+    """Begin a deletion and cancel its caller; return the event upon which it is confirmed."""
+    deleting, decided = await begun(made, key, answer)
+    deleting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await deleting
+    return decided
+
+
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "local"])
 async def test_whoever_comes_during_a_deletion_waits_and_finds_all_or_nothing(kind, tmp_path):
     async with opened(kind, tmp_path) as (stores, _):
@@ -152,23 +175,11 @@ async def test_whoever_comes_during_a_deletion_waits_and_finds_all_or_nothing(ki
             await plant(stores, key, "ann", ago(31))
         async with aged(stores, MONTH, Clocks()) as made:
 
-            async def delete(key, confirmed):
-                asked, decided = asyncio.Event(), asyncio.Event()
-
-                async def confirm():
-                    asked.set()
-                    await decided.wait()
-                    return confirmed
-
-                deleting = asyncio.create_task(made.manager.delete_unused(key, "ann", confirm))
-                await asked.wait()
-                return deleting, decided
-
             async def open_it(key):
                 async with made.manager.attach(key, "ann") as conversation:
                     return conversation.stream.next_id
 
-            deleting, decided = await delete("goes", confirmed=True)
+            deleting, decided = await begun(made, "goes", lambda: True)
             coming = asyncio.create_task(open_it("goes"))
             other = await open_it("stays")
             assert other == 5
@@ -178,7 +189,7 @@ async def test_whoever_comes_during_a_deletion_waits_and_finds_all_or_nothing(ki
             with pytest.raises(ConversationNotFound):
                 await coming
 
-            deleting, decided = await delete("stays", confirmed=False)
+            deleting, decided = await begun(made, "stays", lambda: False)
             coming = asyncio.create_task(open_it("stays"))
             decided.set()
             assert not await deleting
@@ -189,23 +200,26 @@ async def test_a_deletion_goes_on_though_its_caller_is_cancelled(tmp_path):
     async with opened("sqlite", tmp_path) as (stores, _):
         await plant(stores, "old", "ann", ago(31))
         async with aged(stores, MONTH, Clocks()) as made:
-            asked, decided = asyncio.Event(), asyncio.Event()
-
-            async def confirm():
-                asked.set()
-                await decided.wait()
-                return True
-
-            deleting = asyncio.create_task(made.manager.delete_unused("old", "ann", confirm))
-            await asked.wait()
-            deleting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await deleting
+            decided = await left(made, "old", lambda: True)
             decided.set()
             with pytest.raises(ConversationNotFound):
                 async with made.manager.attach("old", "ann"):
                     pass
         assert await ids(stores) == set()
+
+
+async def test_what_fails_after_its_caller_was_cancelled_is_logged(tmp_path, caplog):
+    def fail():
+        raise Unavailable("the disk is away")
+
+    async with opened("sqlite", tmp_path) as (stores, _):
+        await plant(stores, "old", "ann", ago(31))
+        async with aged(stores, MONTH, Clocks()) as made:
+            decided = await left(made, "old", fail)
+            decided.set()
+            async with made.manager.attach("old", "ann"):
+                pass
+    assert "the disk is away" in caplog.text
 
 
 async def test_a_sweep_deletes_so_many_and_says_that_there_is_more(tmp_path):
