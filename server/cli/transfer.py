@@ -171,14 +171,12 @@ def import_v0(
 
 def back_up(config: ServerConfig, path: Path) -> int:
     """Write an archive of a storage; return the exit code. Raises ConfigError, StorageError, OSError."""
-    origin = backend_of(config.storage)
-    if config.storage_kind == "memory":
-        raise ConfigError("storage: memory holds nothing beyond its process")
-    _check_source(origin, "storage")
+    _check_kept(config)
+    folder = backend_of(config.storage).data_dir
 
     async def run(_: Progress) -> Summary:
         async with open_to_read(config.storage) as stores:
-            key = None if origin.data_dir is None else key_file_in(origin.data_dir)
+            key = None if folder is None else key_file_in(folder)
             parts = archive_of(stores, None if config.secret_key else key)
             return await write_archive(path, parts)
 
