@@ -14,12 +14,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import NamedTuple, Self
 
 import orjson
 
-from events.errors import ConversationDeleted, DamagedHead, DamagedRecord, EventsError, StreamClosed
+from events.damage import with_markers
+from events.errors import ConversationDeleted, DamagedHead, EventsError, StreamClosed
 from events.stores.base import EventStore
 from server.config.settings import FOREVER, ServerConfig
 from server.conversations.clock_guard import (
@@ -426,15 +426,12 @@ class Retention(AbstractAsyncContextManager["Retention"]):
         """Return the bytes of a log's events; damaged ones count for nothing."""
         size = at = 0
         while at < end_id:
-            read = partial(self._events.read_part, key, at, min(at + READ_EVENTS, end_id))
-            try:
-                part = await read(READ_BYTES)
-                last_id = part[-1].id if part else end_id
-            except DamagedHead:
-                raise
-            except DamagedRecord as damage:
-                part = list(damage.sound)
-                last_id = max([damage.last_id, *(event.id for event in part[-1:])])
-            size += sum(len(event.body) for event in part)
-            at = last_id + 1
+            end = min(at + READ_EVENTS, end_id)
+            read = self._events.read_part(key, at, end, READ_BYTES)
+            events, damage = await with_markers(read, at, end)
+            if not events:
+                break  # deleted meanwhile
+            sound = events if damage is None else damage.sound
+            size += sum(len(event.body) for event in sound)
+            at = events[-1].id + 1
         return size
