@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ REPLAYS = (
     ("  the same by bytes on the disk", "bytes/event", "bytes", Target(2.86, 3.8)),
 )
 """Of rows 0.6 of the time, 0.4 of the processor time and 0.35 of the bytes at most."""
-REPLAY_SECONDS = 120.0
+PROCESS_SECONDS = 120.0
 GROUP_TARGET = Target(1 / 3.3, 1 / 2.9)
 """Processor time of PostgreSQL: 3.3 of a bare insert's at most."""
 SINGLE_TARGET = Target(6, 7)
@@ -75,11 +75,12 @@ def postgres(context: Context) -> None:
 
 def _replays(context: Context, url: str) -> None:
     context.say("replay in process: ms, ms of PostgreSQL's CPU, bytes/event")
-    sealed, rows = _replay(url, "--sealed"), _replay(url)
+    base = ("replays", "--database-url", url)
+    sealed, rows = _printed(*base, "--sealed"), _printed(*base)
     found = context.interleave(
         {
-            "sealed": partial(_figures, url, "--schema", sealed.strip(), "--sealed"),
-            "rows": partial(_figures, url, "--schema", rows.strip()),
+            "sealed": partial(_figures, *base, "--schema", sealed.strip(), "--sealed"),
+            "rows": partial(_figures, *base, "--schema", rows.strip()),
         }
     )
     for name, unit, figure, target in REPLAYS:
@@ -87,35 +88,33 @@ def _replays(context: Context, url: str) -> None:
         context.add(name, unit, ours, yardstick, against="rows", target=target)
 
 
-def _figures(url: str, *options: str) -> Figures:
-    figures: Figures = json.loads(_replay(url, *options))
+def _figures(module: str, *options: str) -> Figures:
+    figures: Figures = json.loads(_printed(module, *options))
     return figures
 
 
-def _replay(url: str, *options: str) -> str:
+def _printed(module: str, *options: str) -> str:
     """Return what a fresh process prints."""
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks.replays", "--database-url", url, *options],
+        [sys.executable, "-m", f"benchmarks.{module}", *options],
         env=servers.environment(),
         stdout=subprocess.PIPE,
         check=True,
         text=True,
-        timeout=REPLAY_SECONDS,
+        timeout=PROCESS_SECONDS,
     ).stdout
 
 
 def _statements(context: Context, url: str) -> None:
     """The statements that append, by one connection that does nothing else."""
     context.say("statements that append: us of PostgreSQL's processor time an event, us")
-    contenders = {
-        "one": _statement(context, url, "one"),
-        "logs": _statement(context, url, "logs"),
-        "rows": _statement(context, url, "rows"),
-    }
+    base = ("statements", "--url", url, "--seconds", str(context.seconds(SECONDS)))
+    contenders = {way: partial(_figures, *base, "--way", way) for way in ("one", "logs", "rows")}
     with _pooler(context, url) as pooler_url:
         if pooler_url is not None:
+            pooled = (*base, "--pooler-url", pooler_url)
             for way in ("one", "logs"):
-                contenders[f"pooled {way}"] = _statement(context, url, way, pooler_url)
+                contenders[f"pooled {way}"] = partial(_figures, *pooled, "--way", way)
         found = context.interleave(contenders)
     unit = "us CPU/event"
     logs, one = pick(found["logs"], CPU), pick(found["one"], CPU)
@@ -141,27 +140,6 @@ def _statements(context: Context, url: str) -> None:
                 against="without",
                 target=target,
             )
-
-
-def _statement(
-    context: Context, url: str, way: str, pooler_url: str | None = None
-) -> Callable[[], Figures]:
-    command = [sys.executable, "-m", "benchmarks.statements", "--url", url, "--way", way]
-    if pooler_url is not None:
-        command += ["--pooler-url", pooler_url]
-
-    def measure() -> Figures:
-        done = subprocess.run(
-            [*command, "--seconds", str(context.seconds(SECONDS))],
-            env=servers.environment(),
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=120,
-        )
-        figures: Figures = json.loads(done.stdout)
-        return figures
-
-    return measure
 
 
 @contextmanager

@@ -5,13 +5,13 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import asyncpg
 import orjson
 import uvloop
 
+from benchmarks.machine import cpu_seconds
 from benchmarks.payload import event_json
 from events.event import EventFlag, StoredEvent
 from events.stores.postgres.store import PostgresEventStore
@@ -82,11 +82,11 @@ async def measure(
         for event_id in range(WARM_PIECES):
             await piece(event_id)
         backends = [pid for (pid,) in await watcher.fetch(BACKENDS)]
-        began, spent, event_id = time.perf_counter(), processor_seconds(backends), WARM_PIECES
+        began, spent, event_id = time.perf_counter(), spent_by(backends), WARM_PIECES
         while time.perf_counter() - began < seconds:
             await piece(event_id)
             event_id += 1
-        wall, spent = time.perf_counter() - began, processor_seconds(backends) - spent
+        wall, spent = time.perf_counter() - began, spent_by(backends) - spent
         appended = (event_id - WARM_PIECES) * events
         return {"cpu_us": spent / appended * 1e6, "wall_us": wall / appended * 1e6}
     finally:
@@ -97,9 +97,9 @@ async def measure(
         await watcher.close()
 
 
-def processor_seconds(pids: list[int]) -> float:
-    """Seconds that these processes have run."""
-    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+def spent_by(pids: Iterable[int]) -> float:
+    """Seconds of processor time of these processes."""
+    return sum(map(cpu_seconds, pids))
 
 
 def main() -> None:
