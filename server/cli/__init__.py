@@ -144,7 +144,7 @@ def migrate(
     contract: Annotated[
         bool,
         Parameter(
-            help="Also take away what only older versions need: once no server of such a one is left.",
+            help="Also remove what only older versions need; run it once no server of an older one is left.",
             negative=(),
         ),
     ] = False,

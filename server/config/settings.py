@@ -714,7 +714,7 @@ class ServerConfig(
     full_text_search: bool = Field(
         default=True,
         description="Keep an index of titles, messages, thoughts and outputs for `/api/search`, where there is "
-        "a directory for it or the storage has room for it.",
+        "a directory for it or the storage keeps it itself.",
     )
     search_dir: Path | None = Field(
         default=None,

@@ -50,7 +50,7 @@ async def prune(config: ServerConfig, progress: Progress, *, clock_is_right: boo
             if swept.held_until is not None:
                 line = (
                     "nothing was deleted: the clock is more than a day ahead of what is stored."
-                    " Set it right, or say --clock-is-right"
+                    " Set it right, or pass --clock-is-right"
                 )
                 return Pruned(line, is_complete=False)
             deleted, failed = deleted + swept.deleted, failed + swept.failed
