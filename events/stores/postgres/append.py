@@ -55,7 +55,7 @@ class Append(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """The bytes of its events."""
-        return sum(len(one.body) for one in self.events)
+        return sum([len(one.body) for one in self.events])
 
     def as_one(self) -> Row:
         """Return the arguments of `append_one`."""

@@ -144,12 +144,13 @@ class GroupAppends:
         ready, size_bytes = self._ready, 0
         group: list[Waiting] = []
         while ready and len(group) < GROUP_LOGS and size_bytes < GROUP_BYTES:
-            if ready[0].alone and group:
+            one = ready[0]
+            if one.alone and group:
                 break
             group.append(ready.popleft())
-            if group[-1].alone:
+            if one.alone:
                 break
-            size_bytes += group[-1].write.size_bytes
+            size_bytes += one.write.size_bytes
         return group
 
     async def _commit(self, group: list[Waiting]) -> None:
@@ -181,6 +182,10 @@ class GroupAppends:
 
     def _tell(self, group: Sequence[Waiting], refused: dict[int, Row]) -> None:
         """Tell all outcomes of a statement in one step; what was locked is tried again."""
+        if not refused:
+            for one in group:
+                self._end(one, None)
+            return
         for one in group:
             row = refused.get(one.write.number)
             if row is None:
