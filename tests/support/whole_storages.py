@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic import SecretStr
@@ -165,7 +165,7 @@ async def delete(stores: Stores, key: str, events: Sequence[StoredEvent] = ()) -
     await view.delete_metadata(key)
 
 
-async def everything(stores: Stores) -> dict[str, object]:
+async def everything(stores: Stores) -> dict[str, Any]:
     """Return all that a storage holds, in one form for all kinds; logs by their digests."""
     storage = stores.storage
     found: dict[str, object] = {}
