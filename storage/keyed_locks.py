@@ -45,11 +45,8 @@ class KeyedSlots(Generic[KeyT]):
         self._own: WeakValueDictionary[KeyT, Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def of(self, key: KeyT, seconds: float | None = None) -> AsyncIterator[None]:
-        """Have a slot for a key during the block. Raises TimeoutError after waiting for so long.
-
-        Without `seconds` it waits until it has one.
-        """
+    async def of(self, key: KeyT, seconds: float) -> AsyncIterator[None]:
+        """Have a slot for a key during the block. Raises TimeoutError after waiting for so long."""
         own = self._own.setdefault(key, Semaphore(self._each))
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(seconds):

@@ -28,12 +28,10 @@ from storage.database.postgres_database import given_text, stored_text
 from storage.errors import (
     Conflict,
     OutcomeUnknown,
-    SearchBusy,
     SearchTooSlow,
     StorageError,
     Unavailable,
 )
-from storage.keyed_locks import KeyedSlots
 from storage.search.base import (
     MAX_PLACE,
     Found,
@@ -45,19 +43,14 @@ from storage.search.base import (
     first_place,
     place_at,
 )
+from storage.search.queue import SearchQueue
 from storage.search.words import Phrase, words_of
 
 T = TypeVar("T")
 
 VERSION = "1"
 """Of the tables below; an index of another version is dropped and made anew."""
-SEARCHES = 2
-"""Searches that run at a time, one of each owner."""
-WAITING = 64
-"""Searches that run or wait; one more is refused."""
 FIND_SECONDS = 3.0
-QUEUE_SECONDS = 30.0
-BUSY = "too many searches are waiting; try again in a moment"
 LOCK_SECONDS = 10.0
 FIRST_LIMITS = 1_000, 250
 """Entries that the two plans look at when it is first their turn. One that GIN names takes some four times as long."""
@@ -130,8 +123,7 @@ class PostgresSearchIndex(SearchIndex):
         self._find_seconds = find_seconds
         self._first_limits = first_limits
         self._lock = _lock_of(pool.schema)
-        self._slots: KeyedSlots[str | None] = KeyedSlots(SEARCHES, 1)
-        self._waiting = 0
+        self._queue = SearchQueue()
         self._closed = False
 
     @classmethod
@@ -194,21 +186,13 @@ class PostgresSearchIndex(SearchIndex):
             raise closed()
         if not query.phrases:
             return []
-        if self._waiting >= WAITING:
-            raise SearchBusy(BUSY)
-        self._waiting += 1
+        work = partial(self._find, _Asked.of(query), limit)
         try:
-            async with self._slots.of(query.owner, QUEUE_SECONDS):
-                work = partial(self._find, _Asked.of(query), limit)
-                return await self._pool.run(Role.SEARCH, work)
-        except TimeoutError as error:
-            raise SearchBusy(BUSY) from error
+            return await self._queue.run(query.owner, lambda: self._pool.run(Role.SEARCH, work))
         except StorageError as error:
             if state_of(error.__cause__) == _CANCELLED:
                 raise SearchTooSlow("the search took too long; ask for rarer words") from error
             raise
-        finally:
-            self._waiting -= 1
 
     async def close(self) -> None:
         """See SearchIndex."""

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from asyncio import Lock
+from asyncio import Future, Lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,8 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
-from storage.errors import SearchBusy, SearchTooSlow, Unavailable
-from storage.keyed_locks import KeyedSlots
+from storage.errors import SearchTooSlow, Unavailable
 from storage.search.base import (
     MAX_PLACE,
     Found,
@@ -27,6 +26,7 @@ from storage.search.base import (
     first_place,
     place_at,
 )
+from storage.search.queue import SEARCHES, SearchQueue
 from storage.search.words import Phrase, fold
 
 T = TypeVar("T")
@@ -36,9 +36,6 @@ logger = logging.getLogger(__name__)
 INDEX_NAME = "search.sqlite3"
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 """Errors of the driver; the second where SQLite's own words quote a damaged name."""
-READERS = 2
-WAITING = 64
-"""Searches that may wait for a reader; one more is refused."""
 FIND_SECONDS = 3.0
 INSTRUCTIONS = 20_000
 VERSION = 1
@@ -99,11 +96,9 @@ class SqliteSearchIndex(SearchIndex):
         self._find_seconds = find_seconds
         self._instructions = instructions
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="search index")
-        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="search")
+        self._reading = ThreadPoolExecutor(SEARCHES, thread_name_prefix="search")
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
-        self._waiting = 0
-        self._slots: KeyedSlots[str | None] = KeyedSlots(READERS, 1)
-        """One search at a time for each owner."""
+        self._queue = SearchQueue()
         self._closing = Lock()
         self._closed = False
         self._writer: sqlite3.Connection
@@ -167,23 +162,14 @@ class SqliteSearchIndex(SearchIndex):
         """See SearchIndex."""
         if not query.phrases:
             return []
-        if self._waiting >= WAITING:
-            raise SearchBusy("too many searches are waiting; try again in a moment")
-        self._waiting += 1
-        try:
-            async with self._slots.of(query.owner):
-                if self._closed:
-                    raise closed()
-                loop = asyncio.get_running_loop()
-                search = loop.run_in_executor(self._reading, partial(self._find, query, limit))
-                try:
-                    return await asyncio.shield(search)
-                except asyncio.CancelledError:
-                    # A search whose client is gone keeps its slot until its thread is done with it.
-                    await asyncio.wait([search])
-                    raise
-        finally:
-            self._waiting -= 1
+
+        def search() -> Future[list[Found]]:
+            if self._closed:
+                raise closed()
+            loop = asyncio.get_running_loop()
+            return loop.run_in_executor(self._reading, partial(self._find, query, limit))
+
+        return await self._queue.run(query.owner, search)
 
     async def close(self) -> None:
         """See SearchIndex."""
@@ -227,7 +213,7 @@ class SqliteSearchIndex(SearchIndex):
             logger.warning("%s cannot be used (%s); making it anew", self._path.name, error)
             remove_index(self._path)
             self._writer = _opened(self._path)
-        for _ in range(READERS):
+        for _ in range(SEARCHES):
             reader = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
             )

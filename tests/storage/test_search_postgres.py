@@ -14,6 +14,7 @@ from storage.search import postgres as room
 from storage.search.base import MAX_PLACE, EntryKind, LogChange, SearchQuery
 from storage.search.memory import MemorySearchIndex
 from storage.search.postgres import PostgresSearchIndex
+from storage.search.queue import SEARCHES, WAITING
 from storage.search.words import phrases_of
 from tests.support.postgres import ask, open_postgres, postgres_server
 from tests.support.waiting import until
@@ -77,7 +78,27 @@ async def test_searches_that_would_wait_too_long_are_refused(index):
     outcomes = await asyncio.gather(*searches, return_exceptions=True)
 
     refused = [one for one in outcomes if isinstance(one, SearchBusy)]
-    assert len(refused) == 200 - room.WAITING
+    assert len(refused) == 200 - WAITING
+    assert await ids(index, "word") == [0]
+
+
+async def test_searches_whose_clients_are_gone_keep_their_slots_until_they_have_ended(pool):
+    index = await PostgresSearchIndex.open(pool, find_seconds=600.0)
+    await put(index, "c1", entry(0, "word"))
+
+    async with locked(pool, "LOCK TABLE parley.search_entries"):
+        searches = [
+            asyncio.create_task(found_by(index, "word", owner=f"u{number}"))
+            for number in range(3 * SEARCHES)
+        ]
+        await until(lambda: waits(pool, SEARCHES))
+        for search in searches:
+            search.cancel()
+        _, pending = await asyncio.wait(searches, timeout=0)
+
+    assert pending == {*searches[:SEARCHES]}
+    outcomes = await asyncio.gather(*searches, return_exceptions=True)
+    assert {type(one) for one in outcomes} == {asyncio.CancelledError}
     assert await ids(index, "word") == [0]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from storage.conformance.search_index import entry, found_by, ids, put, state
 from storage.errors import SearchBusy, SearchTooSlow, Unavailable
-from storage.search import sqlite as room
 from storage.search.base import LogChange
+from storage.search.queue import SEARCHES, WAITING
 from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex
 from tests.support.search import open_search_index
 
@@ -62,7 +62,7 @@ async def test_searches_that_would_wait_too_long_are_refused(tmp_path):
         outcomes = await asyncio.gather(*searches, return_exceptions=True)
 
         refused = [one for one in outcomes if isinstance(one, SearchBusy)]
-        assert len(refused) == 200 - room.WAITING
+        assert len(refused) == 200 - WAITING
         assert await ids(index, "word") == [0]
 
 
@@ -70,10 +70,10 @@ async def test_searches_whose_clients_are_gone_keep_their_slots_until_they_have_
     async with open_search_index("sqlite", tmp_path) as index:
         assert isinstance(index, SqliteSearchIndex)
         await put(index, "c1", entry(0, "word"))
-        readers = [index._readers.get() for _ in range(room.READERS)]
+        readers = [index._readers.get() for _ in range(SEARCHES)]
         searches = [
             asyncio.create_task(found_by(index, "word", owner=f"u{number}"))
-            for number in range(3 * room.READERS)
+            for number in range(3 * SEARCHES)
         ]
         await asyncio.wait(searches, timeout=0)
         for search in searches:
@@ -82,7 +82,7 @@ async def test_searches_whose_clients_are_gone_keep_their_slots_until_they_have_
         for reader in readers:
             index._readers.put(reader)
 
-        assert pending == {*searches[: room.READERS]}
+        assert pending == {*searches[:SEARCHES]}
         outcomes = await asyncio.gather(*searches, return_exceptions=True)
         assert {type(one) for one in outcomes} == {asyncio.CancelledError}
         assert await ids(index, "word") == [0]
