@@ -120,6 +120,38 @@ class Breaker:
         self.failing_since = None
 
 
+class _Address:
+    """An address of the database, to which one connects at a time, and nobody during a pause.
+
+    One that does not answer keeps nobody from another.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float], *, has_sessions: bool) -> None:
+        self.breaker = Breaker(clock)
+        self.has_sessions = has_sessions
+        """Whether a session lasts as long as its connection, so that statements stay prepared."""
+        self._url = url
+        self._connecting = asyncio.Lock()
+
+    async def connect(self, seconds: float) -> "asyncpg.Connection[asyncpg.Record]":
+        """Return a new connection, which is the caller's to close. Raises Unavailable."""
+        self.breaker.check()
+        async with self._connecting:
+            self.breaker.check()
+            try:
+                connection = await asyncpg.connect(
+                    self._url,
+                    timeout=seconds,
+                    statement_cache_size=KEPT_STATEMENTS if self.has_sessions else 0,
+                )
+            except Exception as error:
+                reason = _reason_of(error)
+                self.breaker.failed(reason)
+                raise Unavailable(f"PostgreSQL cannot be reached: {reason}") from error
+            self.breaker.connected()
+            return connection
+
+
 class Session:
     """A connection that is lent to one piece of work. Raises `storage.errors` only.
 
@@ -220,7 +252,7 @@ class _Slots:
 
 
 class PostgresPool:
-    """Connections to one database, made when they are needed, at most one at a time.
+    """Connections to one database, made when they are needed, at most one at a time to an address.
 
     `direct_url` is the address past the pooler to which `url` leads.
     """
@@ -240,19 +272,19 @@ class PostgresPool:
         self.schema = schema
         self.sizes = sizes or Sizes()
         self.deadline_seconds = deadline_seconds
-        self._url = url
-        self._pooler = pooler
-        self._direct_url = direct_url
         self._connect_seconds = connect_seconds
         self._queries = queries_in(schema)
         self._slots = {role: _Slots(role, self.sizes.of(role)) for role in Role}
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._connecting = asyncio.Lock()
+        clock = self._loop.time
+        self._address = _Address(url, clock, has_sessions=not pooler)
+        self._direct = (
+            _Address(direct_url, clock, has_sessions=True) if direct_url else self._address
+        )
+        self.breaker = self._address.breaker
         self._tasks: set[Task[Any]] = set()
         self._generation = 0
         """Connections of an earlier one lead to a host that takes no writes."""
-        self.breaker = Breaker(self._loop.time)
-        self._direct_breaker = Breaker(self._loop.time) if direct_url else self.breaker
         self.closed = False
         self.connects = 0
         """Connections made so far."""
@@ -367,42 +399,25 @@ class PostgresPool:
     @property
     def has_sessions(self) -> bool:
         """Whether `connect_directly` gives a session that lasts as long as the connection."""
-        return self._direct_url is not None or not self._pooler
+        return self._direct.has_sessions
 
     @property
     def direct_pause_seconds(self) -> float:
         """Return how long nobody may connect directly from now on."""
-        return self._direct_breaker.pause_seconds
+        return self._direct.breaker.pause_seconds
 
     async def connect_directly(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a new connection past the pooler, which is the caller's to close. Raises Unavailable."""
-        keeps = self.has_sessions
-        return await self._connect(self._direct_url or self._url, self._direct_breaker, keeps=keeps)
+        return await self._connect(self._direct)
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a new connection, which is the caller's to close. Raises Unavailable."""
-        return await self._connect(self._url, self.breaker, keeps=not self._pooler)
+        return await self._connect(self._address)
 
-    async def _connect(
-        self, url: str, breaker: Breaker, *, keeps: bool
-    ) -> "asyncpg.Connection[asyncpg.Record]":
-        """Connect; with `keeps` statements stay prepared."""
-        breaker.check()
-        async with self._connecting:
-            breaker.check()
-            try:
-                connection = await asyncpg.connect(
-                    url,
-                    timeout=self._connect_seconds,
-                    statement_cache_size=KEPT_STATEMENTS if keeps else 0,
-                )
-            except Exception as error:
-                reason = _reason_of(error)
-                breaker.failed(reason)
-                raise Unavailable(f"PostgreSQL cannot be reached: {reason}") from error
-            breaker.connected()
-            self.connects += 1
-            return connection
+    async def _connect(self, address: _Address) -> "asyncpg.Connection[asyncpg.Record]":
+        connection = await address.connect(self._connect_seconds)
+        self.connects += 1
+        return connection
 
     def _keeps(self, generation: int) -> bool:
         """Whether connections of that generation are used again."""

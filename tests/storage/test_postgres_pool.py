@@ -19,6 +19,7 @@ from storage.database.postgres import (
 )
 from storage.errors import Conflict, MigrationError, OutcomeUnknown, StorageFull, Unavailable
 from tests.support.postgres import DATABASE, ask, open_postgres, postgres_server
+from tests.support.tcp_proxy import listening
 from tests.support.waiting import until
 
 TURN = 7_301
@@ -194,6 +195,37 @@ async def test_while_the_server_cannot_be_reached_one_connects_at_a_time_and_the
         with pytest.raises(Unavailable, match="still away"):
             await pool.fetch(Role.READ, "read_promises")
         assert seen["all"] == before
+        await pool.close()
+
+
+@asynccontextmanager
+async def silent_server():
+    """A server that takes every connection and answers nothing; its address, and whether it has one."""
+    taken = asyncio.Event()
+
+    async def listen(reader, writer):
+        taken.set()
+        await reader.read()
+        writer.close()
+
+    async with listening(listen) as address:
+        host = address.removeprefix("http://")
+        yield f"postgresql://{DATABASE}@{host}/{DATABASE}?sslmode=disable", taken
+
+
+async def test_nobody_waits_for_an_address_past_the_pooler_that_does_not_answer():
+    async with silent_server() as (direct_url, taken):
+        pool = PostgresPool(
+            postgres_server().url, pooler=True, direct_url=direct_url, connect_seconds=60.0
+        )
+        direct = asyncio.create_task(pool.connect_directly())
+        await taken.wait()
+
+        await pool.fetch(Role.READ, "read_promises")
+
+        assert not direct.done()
+        direct.cancel()
+        await asyncio.wait([direct])
         await pool.close()
 
 
