@@ -5,8 +5,11 @@ import os
 
 import pytest
 
-from storage.errors import StorageFull
+from storage.conversations.files.store import FileConversationStores
+from storage.conversations.metadata import ConversationMetadata
+from storage.errors import StorageFull, Unavailable
 from storage.files.local import LocalFileStore
+from storage.keys import RECORDS
 from tests.support.disk_watch import Act, Deed, flush, watched
 from tests.support.io_faults import PLACES, run_failing, run_full
 from tests.support.report import counted
@@ -64,4 +67,27 @@ async def test_every_operation_of_the_file_store_is_seen_and_can_fail(tmp_path):
 
     assert seen == set(Deed)
     assert await files.keys() == []
+    await files.close()
+
+
+async def test_ids_of_deleted_conversations_that_cannot_be_read_are_not_taken_for_unused(tmp_path):
+    def refuse(act: Act) -> None:
+        if act.deed is Deed.READS:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    files = await LocalFileStore.open(tmp_path, flush=flush)
+    stores = await FileConversationStores.open(files)
+    for name in ("a", "b", "c"):
+        await stores.for_user(None).save_metadata(ConversationMetadata(conversation_id=name))
+    for name in ("a", "b"):
+        await stores.for_user(None).delete_metadata(name)
+    await stores.close()
+    await files.write(f"{RECORDS}damaged", b"")
+    reopened = await FileConversationStores.open(files)
+
+    with watched(refuse), pytest.raises(Unavailable):
+        await reopened.deleted()
+
+    assert await reopened.deleted() == ["a", "b"]
+    await reopened.close()
     await files.close()

@@ -33,6 +33,7 @@ from storage.errors import (
     NewerFormat,
     OutcomeUnknown,
     OwnerConflict,
+    StorageError,
     Unavailable,
 )
 from storage.files.base import FileStore
@@ -104,13 +105,17 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         return await everybody.search(page_id, limit, filters=filters)
 
     async def deleted(self, after: str = "", limit: int = DELETED_PAGE) -> list[str]:
-        """See ConversationStores. Every record that no list has is read for it."""
+        """See ConversationStores. Every record that no list has is read for it.
+
+        Of a damaged one nobody knows whether it is a deleted conversation's: it is left out and logged.
+        """
         keys = await self._files.keys(RECORDS, after=RECORDS + after)
         unlisted = [key for key in keys if self.listing.get(key.removeprefix(RECORDS)) is None]
         found: list[str] = []
         for begin in range(0, len(unlisted), READ_AT_ONCE):
             some = [key.removeprefix(RECORDS) for key in unlisted[begin : begin + READ_AT_ONCE]]
-            found += [one for one, document in await self._readable(some) if document.deleted]
+            readable = await self._readable(some, Damaged)
+            found += [one for one, document in readable if document.deleted]
             if len(found) >= limit:
                 break
         return found[:limit]
@@ -180,16 +185,22 @@ class FileConversationStores(ConversationStores, FoldedRecords):
     async def _enter(self, conversation_ids: Sequence[str]) -> None:
         for begin in range(0, len(conversation_ids), READ_AT_ONCE):
             some = conversation_ids[begin : begin + READ_AT_ONCE]
-            for conversation_id, document in await self._readable(some):
+            for conversation_id, document in await self._readable(some, Damaged, Unavailable):
                 self.in_use.enter(conversation_id, document)
 
-    async def _readable(self, conversation_ids: Sequence[str]) -> list[tuple[str, Document]]:
-        """Return the documents that can be read, in that order; others are logged."""
+    async def _readable(
+        self, conversation_ids: Sequence[str], *passed_over: type[StorageError]
+    ) -> list[tuple[str, Document]]:
+        """Return the documents, in that order, without those of such errors, which are logged."""
         try:
             documents = await self.in_use.read_all(conversation_ids)
-        except (Damaged, Unavailable) as error:
+        except passed_over as error:
             if len(conversation_ids) > 1:  # one by one, to find which
-                return [row for one in conversation_ids for row in await self._readable([one])]
+                return [
+                    row
+                    for one in conversation_ids
+                    for row in await self._readable([one], *passed_over)
+                ]
             _LOG.error("left out of the lists: %s", error)
             return []
         return [*zip(conversation_ids, documents, strict=True)]
