@@ -16,6 +16,7 @@ from storage.conversations.check import shortened
 from storage.conversations.database import DatabaseConversationStores, record_problem
 from storage.database.migrate import Migrated, load_migrations
 from storage.database.migrate_postgres import (
+    LONGEST_SECONDS,
     POSTGRES_MIGRATIONS,
     migrate_postgres,
     misfits,
@@ -35,8 +36,6 @@ from storage.workspaces.check import blob_problem, manifest_problem
 
 COUNTED_ROWS = 100_000
 """Rows that are counted one by one at most; of more a report gives PostgreSQL's estimate."""
-MIGRATION_SECONDS = 6 * 60 * 60.0
-"""Seconds that one statement of a migration may take; most take none."""
 NO_CHECKSUMS = "pages have no checksums (data_checksums is off)"
 NO_KEY = SecretStr("")
 
@@ -114,7 +113,7 @@ class PostgresBackend(Backend):
             schema=config.schema_name,
             sizes=Sizes(1, 1, 1),
             pooler=config.pooler and config.direct_url is None,
-            deadline_seconds=MIGRATION_SECONDS,
+            deadline_seconds=LONGEST_SECONDS,
         )
         try:
             return await migrate_postgres(pool, contract=contract)

@@ -17,10 +17,10 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from storage.database.base import Row
 from storage.database.migrate import Migrated, Migration, load_migrations
@@ -28,8 +28,6 @@ from storage.database.postgres import PostgresPool, Role, Session, in_schema
 from storage.database.postgres_lock import number_of_lock
 from storage.errors import Conflict, MigrationError, Unavailable
 from storage.failpoints import failpoint
-
-T = TypeVar("T")
 
 POSTGRES_MIGRATIONS = files("storage.database") / "migrations" / "postgres"
 LOCK_SECONDS = 2.0
@@ -106,7 +104,7 @@ async def migrate_postgres(
     applied: list[str] = []
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
-            while (one := await run.patiently(run.apply_next)) is not None:
+            while (one := await run.apply_next()) is not None:
                 applied.append(one.name)
     except TimeoutError as error:
         raise Unavailable(f"not migrated within {LONGEST_SECONDS / 3600:g} hours") from error
@@ -136,13 +134,16 @@ class _Run:
         self._is_new = False
         """Whether this run has made the schema."""
 
-    async def patiently(self, work: Callable[[Session], Awaitable[T]]) -> T:
-        """Do it, in a transaction or not, again and again while others are in its way."""
+    async def apply_next(self) -> Migration | None:
+        """Apply the next migration, trying again while others are in its way.
+
+        Return it, or None where all are applied that may be.
+        """
         loop = asyncio.get_running_loop()
         deadline: float | None = None
         while True:
             try:
-                return await self._pool.run(Role.RECORD, work)
+                return await self._pool.run(Role.RECORD, self._try_next)
             except _SomebodyElse:
                 deadline = None
                 if self._pool.breaker.failing_since is not None:
@@ -154,8 +155,7 @@ class _Run:
                     raise
             await asyncio.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))  # noqa: S311
 
-    async def apply_next(self, session: Session) -> Migration | None:
-        """Apply the next migration; return it, or None where all are applied that may be."""
+    async def _try_next(self, session: Session) -> Migration | None:
         # What runs online is beside this transaction, which is idle meanwhile.
         first = "SET LOCAL idle_in_transaction_session_timeout = 0"
         async with session.transaction(LOCK_SECONDS, first=first):
