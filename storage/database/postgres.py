@@ -329,7 +329,7 @@ class PostgresPool:
         """Do as `run` does, in the task of a caller that nobody cancels."""
         if self.closed:
             raise Unavailable("the connections to PostgreSQL are closed")
-        if role is Role.READ or role is Role.SEARCH:
+        if self._slots[role].reads:
             return await self._lend(role, work)
         if self.refusal is not None:
             raise Unavailable(self.refusal)
