@@ -1,6 +1,5 @@
-"""What records tell of their logs' updates, so that nobody looks at all heads to find what has changed."""
+"""Records tell of their logs' updates, so that nobody looks at all heads to find what has changed."""
 
-import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -94,7 +93,7 @@ def literal(value):
 
 
 def made(event):
-    """What changes no more of a head than the moment of its last update, which a message does."""
+    """Return the event as an action that changes no more of a head than the moment of its last update."""
     body = event.body.replace(b'"action":"message"', b'"action":"run"')
     assert body != event.body
     return StoredEvent(event.id, event.flag, body)
@@ -164,7 +163,7 @@ async def test_updates_of_everybody_are_listed_whether_they_are_few_or_many(tmp_
         for place in (0, 40, FEW + 150):
             since = datetime.fromisoformat(f"{moments[place]}:00+00:00")
             page_id, count = None, 0
-            for _ in itertools.count():
+            while True:
                 page = await stores.search_all(
                     page_id, 100, filters=ConversationFilter(updated_since=since)
                 )

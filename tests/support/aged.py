@@ -49,7 +49,7 @@ class Clocks:
 
 
 class Aged(NamedTuple):
-    """What deletes by age over open stores, and the manager that it works with."""
+    """A retention over open stores, and the manager that it works with."""
 
     retention: Retention
     manager: ConversationManager
