@@ -24,9 +24,10 @@ class ConnectCounter:
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Serve one client until either side ends."""
         self.made += 1
+        inner_reader, inner_writer = await asyncio.open_unix_connection(self._socket)
+        # Not before: the end of one that its client gave up first is seen a few steps after it came.
         self._unanswered += 1
         self.most = max(self.most, self._unanswered)
-        inner_reader, inner_writer = await asyncio.open_unix_connection(self._socket)
         first = asyncio.create_task(inner_reader.read(65536))
         ways: list[asyncio.Task[object]] = [first, asyncio.create_task(copy(reader, inner_writer))]
         try:
