@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import httpx
 import pytest
 
 from tests.support.clients import joined, message
@@ -19,7 +18,7 @@ from tests.support.postgres import (
     terminate_backends,
 )
 from tests.support.postgres_rounds import is_ready, run_postgres_rounds
-from tests.support.remote import CONVERSATIONS, Remote, server_over
+from tests.support.remote import server_over
 from tests.support.waiting import until
 
 ROUNDS = 5
@@ -90,14 +89,14 @@ async def test_during_an_outage_appends_are_refused_clients_stay_and_all_is_well
             async with OUTAGES[outage](role):
                 await until(lambda: does_not_answer(api))
                 began = time.monotonic()
-                refused = await say(api, conversation_id, "one")
+                refused = await api.say(conversation_id, "message one", "one")
                 took = time.monotonic() - began
                 assert (await api.client.get("/alive")).status_code == 200
             began = time.monotonic()
             await until(lambda: is_ready(api))
             back = time.monotonic() - began
             # Under the key of what was refused, so that it is in the log once.
-            assert (await say(api, conversation_id, "one")).status_code == 200
+            assert (await api.say(conversation_id, "message one", "one")).status_code == 200
             await client.event(lambda one: one.get("message") == "You said: message one")
             log = await api.log(conversation_id)
             assert client.disconnects == []
@@ -107,11 +106,6 @@ async def test_during_an_outage_appends_are_refused_clients_stay_and_all_is_well
     assert [one.get("client_id") for one in log].count("one") == 1
     assert [one["id"] for one in log] == list(range(len(log)))
     record_property("figures", f"refused after {took:.1f} s, ready again after {back:.1f} s")
-
-
-async def say(api: Remote, conversation_id: str, key: str, more: str = "") -> httpx.Response:
-    path = f"{CONVERSATIONS}/{conversation_id}/events"
-    return await api.client.post(path, json=message(f"message {key}{more}") | {"client_id": key})
 
 
 async def test_while_postgresql_is_frozen_clients_and_requests_read_on_from_memory(
@@ -146,12 +140,12 @@ async def test_on_a_full_disk_appends_are_refused_as_such_and_with_room_all_goes
         async with joined(server.url, conversation_id) as client:
             await client.event(lambda one: one.get("message") == "You said: hello")
             for number in range(FILLED):
-                assert (await say(api, conversation_id, f"k{number}")).status_code == 200
+                assert (await api.say(conversation_id, "short", f"k{number}")).status_code == 200
                 acknowledged.append(f"k{number}")
             await small.begin_a_segment()
             small.disk.fill()
             for number in range(FILLED, MOST_FILLED):
-                refused = await say(api, conversation_id, f"k{number}", LONG)
+                refused = await api.say(conversation_id, LONG, f"k{number}")
                 if refused.status_code != 200:
                     break
                 acknowledged.append(f"k{number}")
@@ -161,7 +155,7 @@ async def test_on_a_full_disk_appends_are_refused_as_such_and_with_room_all_goes
             await until(lambda: is_ready(api))
             key = f"k{len(acknowledged)}"
             # Under the key of what was refused, so that it is in the log once.
-            assert (await say(api, conversation_id, key, LONG)).status_code == 200
+            assert (await api.say(conversation_id, LONG, key)).status_code == 200
             log = await api.log(conversation_id)
             await client.until(lambda one: one.cursor >= log[-1]["id"])
             assert client.disconnects == []

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-import httpx
-
 from storage.files.cloud import CloudFileStore
 from tests.support.append_load import Load
 from tests.support.backends import cloud_files, open_over
-from tests.support.clients import joined, message
+from tests.support.clients import joined
 from tests.support.postgres_rounds import is_ready
-from tests.support.remote import CONVERSATIONS, Remote, server_over
+from tests.support.remote import Remote, server_over
 from tests.support.report import counted
 from tests.support.s3 import S3Server, cloud_settings, objects_of, s3_server
 from tests.support.s3_proxy import Fault, Request, S3Proxy, s3_proxy
@@ -169,7 +167,7 @@ async def run_cloud_returns(folder: Path, kills: int) -> FaultFigures:
         async with joined(server.url, conversation_id) as client:
             for number in range(kills):
                 await asyncio.to_thread(store.kill)
-                refused = await _say(api, conversation_id, number)
+                refused = await api.say(conversation_id, "x", f"key {number}")
                 assert refused.status_code == 503, refused.text
                 await until(lambda: _is_away(api))
                 store.launch()
@@ -178,7 +176,7 @@ async def run_cloud_returns(folder: Path, kills: int) -> FaultFigures:
                 began = time.monotonic()
                 await until(lambda: is_ready(api))
                 # Under the key of what was refused, so that it is in the log once.
-                assert (await _say(api, conversation_id, number)).status_code == 200
+                assert (await api.say(conversation_id, "x", f"key {number}")).status_code == 200
                 figures.longest_seconds = max(figures.longest_seconds, time.monotonic() - began)
                 figures.faults["kills"] += 1
                 figures.refused += 1
@@ -193,8 +191,3 @@ async def run_cloud_returns(folder: Path, kills: int) -> FaultFigures:
 
 async def _is_away(api: Remote) -> bool:
     return (await api.client.get("/ready")).status_code == 503
-
-
-async def _say(api: Remote, conversation_id: str, number: int) -> httpx.Response:
-    path = f"{CONVERSATIONS}/{conversation_id}/events"
-    return await api.client.post(path, json=message("x") | {"client_id": f"key {number}"})

@@ -5,10 +5,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from events.event import AgentState
-from tests.support.clients import joined, message
+from tests.support.clients import joined
 from tests.support.connect_counter import counting_connects
 from tests.support.payloads import Payload
 from tests.support.postgres import as_own_role, postgres_server
@@ -84,7 +82,7 @@ async def run_frozen(folder: Path, seconds: float) -> FrozenFigures:
             figures.ready_seconds = time.monotonic() - began
             figures.connects, figures.most_connects = counter.made - before, counter.most
             # Under the key of what was refused, so that it is in the log once.
-            assert (await _say(api, conversation_id)).status_code == 200
+            assert (await api.say(conversation_id, "once", "once")).status_code == 200
             await client.event(lambda one: one.get("message") == "You said: once")
             assert client.disconnects == []
             assert client.ids == sorted(set(client.ids))
@@ -101,14 +99,9 @@ async def does_not_answer(api: Remote) -> bool:
     return NOT_THERE in str((await api.client.get("/ready")).json().get("error", ""))
 
 
-async def _say(api: Remote, conversation_id: str) -> httpx.Response:
-    path = f"{CONVERSATIONS}/{conversation_id}/events"
-    return await api.client.post(path, json=message("once") | {"client_id": "once"})
-
-
 async def _refuse(api: Remote, conversation_id: str, figures: FrozenFigures) -> None:
     began = time.monotonic()
-    refused = await _say(api, conversation_id)
+    refused = await api.say(conversation_id, "once", "once")
     took = time.monotonic() - began
     assert refused.status_code == 503, refused.text
     figures.refused += 1

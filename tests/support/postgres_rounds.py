@@ -5,11 +5,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.clients import message
 from tests.support.crash_run import unlimited_server
 from tests.support.invariants import History
 from tests.support.postgres import postgres_server, terminate_backends
-from tests.support.remote import CONVERSATIONS, Remote, remote
+from tests.support.remote import Remote, remote
 from tests.support.waiting import WAIT_SECONDS, until
 
 CONVERSATIONS_WRITTEN = 4
@@ -54,14 +53,12 @@ class Load:
                 count += 1
                 key = f"{number}.{count}"
                 history.sent(key, f"message {key}")
-                payload = message(f"message {key}") | {"client_id": key}
-                history.acknowledged(key, await self._insist(api, conversation_id, payload))
+                history.acknowledged(key, await self._insist(api, conversation_id, key))
                 self._note()
 
-    async def _insist(self, api: Remote, conversation_id: str, payload: dict[str, object]) -> int:
+    async def _insist(self, api: Remote, conversation_id: str, key: str) -> int:
         while True:
-            path = f"{CONVERSATIONS}/{conversation_id}/events"
-            answer = await api.client.post(path, json=payload)
+            answer = await api.say(conversation_id, f"message {key}", key)
             if answer.status_code == 200:
                 return int(answer.json()["id"])
             assert answer.status_code == 503, answer.text

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import orjson
-from httpx import AsyncClient
+from httpx import AsyncClient, Response
 
 from events.event import EventFlag, StoredEvent
 from server.app import create_app
 from server.config.settings import ServerConfig
+from tests.support.clients import message
 from tests.support.payloads import Payload
 from tests.support.servers import (
     LoopServer,
@@ -92,6 +93,11 @@ class Remote:
         answer = await self.client.post(f"{CONVERSATIONS}/{conversation_id}/events", json=payload)
         assert answer.status_code == 200, answer.text
         return cast("dict[str, Any]", answer.json())
+
+    async def say(self, conversation_id: str, text: str, key: str) -> Response:
+        """Send a message of the user under a key; the answer, whichever it is."""
+        payload = message(text) | {"client_id": key}
+        return await self.client.post(f"{CONVERSATIONS}/{conversation_id}/events", json=payload)
 
 
 def as_stored(log: list[Payload]) -> list[StoredEvent]:

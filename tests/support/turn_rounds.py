@@ -196,9 +196,7 @@ async def _decide(api: Remote, conversation_id: str, random: Random, figures: Tu
 
 async def _post(api: Remote, conversation_id: str, text: str) -> int | None:
     """Send a message under its text as key; the id, None where the server is about to end."""
-    payload = message(text) | {"client_id": text}
-    address = f"{CONVERSATIONS}/{conversation_id}/events"
-    answer = await api.client.post(address, json=payload)
+    answer = await api.say(conversation_id, text, text)
     return int(answer.json()["id"]) if answer.status_code == 200 else None
 
 
