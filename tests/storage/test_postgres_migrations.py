@@ -38,6 +38,7 @@ from tests.support.postgres import (
     postgres_storage,
 )
 from tests.support.servers import REPOSITORY
+from tests.support.tcp_proxy import copy
 from tests.support.waiting import until
 
 FIRST = """
@@ -192,9 +193,8 @@ class KillingProxy:
 
     async def serve(self, reader, writer):
         """Serve one connection."""
-        path = postgres_server().folder / ".s.PGSQL.5432"
-        upstream, sending = await asyncio.open_unix_connection(path)
-        replies = asyncio.create_task(self._pass(upstream, writer))
+        upstream, sending = await asyncio.open_unix_connection(postgres_server().socket)
+        replies = asyncio.create_task(copy(upstream, writer))
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
                 self._left -= 1
@@ -204,12 +204,6 @@ class KillingProxy:
                     self.process.send_signal(signal.SIGKILL)
         sending.close()
         await replies
-
-    async def _pass(self, upstream, writer):
-        with suppress(ConnectionError):
-            while data := await upstream.read(65_536):
-                writer.write(data)
-                await writer.drain()
         writer.close()
 
 

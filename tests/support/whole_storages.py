@@ -17,13 +17,7 @@ from events.transfer.contents import Stores, open_stores
 from events.transfer.digest import conversation_digest
 from events.usage import UsageLedger
 from storage.audit.base import AuditRecord
-from storage.config import (
-    LocalStorage,
-    MemoryStorage,
-    PostgresStorage,
-    SqliteStorage,
-    StorageConfig,
-)
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations.metadata import ConversationMetadata
 from storage.usage.model import ConversationUsage, UsageLine
 from storage.users import CustomSecret, Secrets, Settings
@@ -80,12 +74,7 @@ class Served(NamedTuple):
 async def served(kind: str, folder: Path) -> AsyncIterator[Served]:
     """The settings of a server over a storage of that kind that belongs to a folder."""
     if kind == "postgres":
-        async with postgres_settings(folder) as settings:
-            config = PostgresStorage(
-                url=SecretStr(settings["database_url"]),
-                secret_key=SecretStr(settings["secret_key"]),
-                schema_name=settings["database_schema"],
-            )
+        async with postgres_settings(folder) as settings, postgres_storage(folder) as config:
             yield Served((), environment_of(storage="postgres", **settings), config)
     elif kind == "cloud":
         yield Served((), cloud_environment(folder), storage_of(folder))
