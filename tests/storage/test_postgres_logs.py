@@ -1,10 +1,9 @@
 """The statements of PostgreSQL's event store, and what of a log is not as they left it."""
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 
-import asyncpg
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -27,8 +26,14 @@ from events.stores.memory import MemoryEventStore
 from events.stores.postgres.store import PostgresEventStore
 from events.summary import SummaryChange
 from storage.database.migrate_postgres import migrate_postgres
-from storage.database.postgres import PostgresPool, Sizes, in_schema, number_of
-from tests.support.postgres import ask, open_postgres, postgres_server, without_autovacuum
+from storage.database.postgres import PostgresPool, Sizes, number_of
+from tests.support.postgres import (
+    ask,
+    open_postgres,
+    other_transaction,
+    postgres_server,
+    without_autovacuum,
+)
 from tests.support.streams import log_of
 from tests.support.waiting import until
 
@@ -46,35 +51,22 @@ async def store(pool):
     await opened.close()
 
 
-@asynccontextmanager
-async def other_transaction(pool, query, *arguments):
-    """Somebody's transaction that has done that, and does not end before the block, unless told to."""
-    connection = await asyncpg.connect(postgres_server().url)
-    transaction = connection.transaction()
-    await transaction.start()
-    await connection.execute(in_schema(query, pool.schema), *arguments)
-    try:
-        yield transaction
-    finally:
-        await connection.close()
-
-
 def locked(pool, conversation_id):
     lock = "SELECT FROM parley.heads WHERE number = $1 FOR UPDATE"
-    return other_transaction(pool, lock, number_of(conversation_id))
+    return other_transaction(lock, number_of(conversation_id), schema=pool.schema)
 
 
 async def test_a_log_that_another_has_locked_holds_no_other_up_and_is_waited_for(pool, store):
     names = [f"c{number}" for number in range(10)]
     await asyncio.gather(*(append(store, name, records(0, 1)) for name in names))
 
-    async with locked(pool, "c4") as transaction:
+    async with locked(pool, "c4") as other:
         appends = {
             name: asyncio.ensure_future(append(store, name, records(1, 2))) for name in names
         }
         await asyncio.gather(*(one for name, one in appends.items() if name != "c4"))
         assert not appends["c4"].done()
-        await transaction.rollback()
+        await other.execute("ROLLBACK")
         await appends["c4"]
 
     for name in names:
@@ -83,11 +75,11 @@ async def test_a_log_that_another_has_locked_holds_no_other_up_and_is_waited_for
 
 async def test_a_single_event_for_a_locked_log_is_waited_for_too(pool, store):
     await append(store, "c", records(0, 1))
-    async with locked(pool, "c") as transaction:
+    async with locked(pool, "c") as other:
         waiting = asyncio.ensure_future(append(store, "c", records(1, 1)))
         await append(store, "d", records(0, 1))
         assert not waiting.done()
-        await transaction.rollback()
+        await other.execute("ROLLBACK")
         await waiting
 
     assert await log_of(store) == records(0, 2)
@@ -108,7 +100,7 @@ async def test_an_append_of_unknown_outcome_may_land_and_is_read_behind_a_barrie
     await append(store, "c", records(0, 1))
     taken = "INSERT INTO parley.events VALUES ($1, 1, 1, 0, 0, '')"
 
-    async with other_transaction(pool, taken, number_of("c")) as transaction:
+    async with other_transaction(taken, number_of("c"), schema=pool.schema) as other:
         pool.deadline_seconds = 0.5
         with pytest.raises(AppendUnknown):
             await append(store, "c", records(1, 1))
@@ -116,7 +108,7 @@ async def test_an_append_of_unknown_outcome_may_land_and_is_read_behind_a_barrie
         before = await passed(pool)
         assert (await store.head("c")).next_id == 1
         assert await passed(pool) == before + 1
-        await transaction.rollback()
+        await other.execute("ROLLBACK")
 
         async def landed():
             return (await store.head("c")).next_id == 2

@@ -33,6 +33,7 @@ from storage.opening import open_storage
 from tests.support.postgres import (
     DATABASE,
     ask,
+    other_transaction,
     pooler_server,
     postgres_server,
     postgres_storage,
@@ -270,18 +271,13 @@ async def test_beside_a_reader_that_keeps_a_migration_waiting_appends_go_on(pool
         query = "SELECT count(*) FROM pg_locks WHERE relation = to_regclass($1) AND NOT granted"
         return (await ask(query, f"{pool.schema}.heads"))[0][0] > 0
 
-    reader = await asyncpg.connect(postgres_server().url)
-    try:
-        query = f"SELECT count(*) FROM {pool.schema}.heads"  # noqa: S608 - ours
-        await reader.execute(f"BEGIN; {query}")
+    async with other_transaction("SELECT count(*) FROM parley.heads", schema=pool.schema):
         migrating = asyncio.create_task(migrate_postgres(pool, shipped))
         for event_id in (1, 2):
             await until(is_waiting)
             # Waits behind the migration, which gives up before the append does.
             await append(store, "c", records(event_id, 1))
         assert not migrating.done()
-    finally:
-        await reader.close()
     assert (await migrating).applied == [name]
     assert len(await store.read("c", 0, 9)) == 3
     await store.close()

@@ -1,9 +1,8 @@
 """Sealed pages of PostgreSQL: what is sealed, by whom, and that no reader sees the difference."""
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -16,11 +15,12 @@ from events.stores.postgres.pages import PAGE_BYTES
 from events.stores.postgres.store import PostgresEventStore
 from storage.backends.postgres import OpenedPostgres
 from storage.database.migrate_postgres import POSTGRES_MIGRATIONS, migrate_postgres
-from storage.database.postgres import PostgresPool, Role, in_schema, number_of
+from storage.database.postgres import PostgresPool, Role, number_of
 from storage.opening import open_storage
 from tests.support.postgres import (
     ask,
     open_postgres,
+    other_transaction,
     postgres_server,
     postgres_storage,
     terminate_backends,
@@ -73,18 +73,6 @@ async def seal(pool, name="c"):
 SEAL = f"SELECT parley.seal_page({C}, {PAGE}, {PAGE_BYTES})"
 BURY = f"SELECT parley.bury_log({C}, 'c')"
 BEGIN_APPEND = f"SELECT FROM parley.heads WHERE number = {C} FOR NO KEY UPDATE"
-
-
-@asynccontextmanager
-async def others_transaction(pool, query):
-    """The connection of another process that has done that, and commits when it is told to."""
-    connection = await asyncpg.connect(postgres_server().url)
-    try:
-        await connection.execute("BEGIN")
-        await connection.execute(in_schema(query, pool.schema))
-        yield connection
-    finally:
-        connection.terminate()
 
 
 async def sealing_waits():
@@ -168,7 +156,7 @@ async def test_flags_come_back(store):
 async def test_what_another_node_seals_is_read_once_and_nobody_waits_for_it(store, pool):
     unaware = PostgresEventStore(pool)
     await append(unaware, "c", records(0, 3 * PAGE))
-    async with others_transaction(pool, SEAL) as other:
+    async with other_transaction(SEAL, schema=pool.schema) as other:
         assert not await seal(pool)
         assert await log_of(unaware) == records(0, 3 * PAGE)
         assert await pages_of(pool) == []
@@ -183,7 +171,7 @@ async def test_what_another_node_seals_is_read_once_and_nobody_waits_for_it(stor
 async def test_a_sealer_that_ends_before_its_commit_has_changed_nothing(store, pool):
     unaware = PostgresEventStore(pool)
     await append(unaware, "c", records(0, 2 * PAGE))
-    async with others_transaction(pool, BEGIN_APPEND) as other:
+    async with other_transaction(BEGIN_APPEND, schema=pool.schema) as other:
         sealing = asyncio.create_task(seal(pool))
         await until(sealing_waits)  # all is done but the change of the head
         assert await log_of(unaware) == records(0, 2 * PAGE)
@@ -200,7 +188,7 @@ async def test_a_sealer_that_ends_before_its_commit_has_changed_nothing(store, p
 async def test_an_append_under_way_is_not_in_the_way_of_a_sealer_that_comes_after_it(store, pool):
     unaware = PostgresEventStore(pool)
     await append(unaware, "c", records(0, 2 * PAGE))
-    async with others_transaction(pool, BEGIN_APPEND) as other:
+    async with other_transaction(BEGIN_APPEND, schema=pool.schema) as other:
         sealing = asyncio.create_task(seal(pool))
         await until(sealing_waits)
         await other.execute("COMMIT")
@@ -211,7 +199,7 @@ async def test_an_append_under_way_is_not_in_the_way_of_a_sealer_that_comes_afte
 async def test_a_log_that_is_deleted_meanwhile_is_not_sealed(store, pool):
     unaware = PostgresEventStore(pool)
     await append(unaware, "c", records(0, 2 * PAGE))
-    async with others_transaction(pool, BURY) as other:
+    async with other_transaction(BURY, schema=pool.schema) as other:
         sealing = asyncio.create_task(seal(pool))
         await until(sealing_waits)
         await other.execute("COMMIT")

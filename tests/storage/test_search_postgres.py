@@ -1,14 +1,12 @@
 """The tables of a search index in PostgreSQL: versions, deadlines, refusals, owners and both plans."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from storage.conformance.search_index import entry, found_by, ids, put, state
-from storage.database.postgres import Role, in_schema, number_of, queries_in
+from storage.database.postgres import Role, number_of, queries_in
 from storage.errors import SearchBusy, SearchTooSlow, Unavailable
 from storage.search import postgres as room
 from storage.search.base import MAX_PLACE, EntryKind, LogChange, SearchQuery
@@ -16,7 +14,7 @@ from storage.search.memory import MemorySearchIndex
 from storage.search.postgres import PostgresSearchIndex
 from storage.search.queue import SEARCHES, WAITING
 from storage.search.words import phrases_of
-from tests.support.postgres import ask, open_postgres, postgres_server
+from tests.support.postgres import ask, open_postgres, other_transaction
 from tests.support.waiting import until
 
 WORDS = ("red", "fox", "hen", "\N{CJK UNIFIED IDEOGRAPH-6771}")
@@ -38,15 +36,9 @@ async def rows(pool, query):
     return await ask(query, schema=pool.schema)
 
 
-@asynccontextmanager
-async def locked(pool, statement):
-    """A transaction of somebody else that holds a lock."""
-    connection = await asyncpg.connect(postgres_server().url)
-    try:
-        await connection.execute(f"BEGIN; {in_schema(statement, pool.schema)}")
-        yield
-    finally:
-        await connection.close()
+def locked(pool, statement):
+    """Return a transaction of somebody else that holds a lock."""
+    return other_transaction(statement, schema=pool.schema)
 
 
 async def test_an_index_of_another_version_is_made_anew(pool, index):
@@ -189,15 +181,10 @@ async def test_the_plans_are_the_known_ones_before_there_are_statistics(pool, in
     for number in range(6):
         await put(index, f"c{number}", *(entry(at, f"word{at} other") for at in range(500)))
     search = f"{number_of('ann')}, 'ann', 0, {MAX_PLACE}, ARRAY['% word9 %']"
-    connection = await asyncpg.connect(postgres_server().url)
-    try:
-        await connection.execute(f"BEGIN; {room.PLANS} SET LOCAL plan_cache_mode = {mode}")
-        newest = await plan(
-            pool, connection, "search_newest", f"{search}, 1, 'user', NULL, 1000, 21"
-        )
-        named = await plan(pool, connection, "search_by_words", f"{search}, 'word9', 250, 21")
-    finally:
-        await connection.close()
+    plans = f"{room.PLANS} SET LOCAL plan_cache_mode = {mode}"
+    async with other_transaction(plans) as other:
+        newest = await plan(pool, other, "search_newest", f"{search}, 1, 'user', NULL, 1000, 21")
+        named = await plan(pool, other, "search_by_words", f"{search}, 'word9', 250, 21")
 
     assert newest.count("Index Scan Backward using search_entries_pkey") == 1
     assert newest.count("Index Only Scan Backward using search_entries_pkey") == 1

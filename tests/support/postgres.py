@@ -403,6 +403,23 @@ async def ask(query: str, *arguments: object, schema: str = SCHEMA) -> Sequence[
 
 
 @asynccontextmanager
+async def other_transaction(
+    statement: str, *arguments: object, schema: str = SCHEMA
+) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """The connection of somebody else, whose transaction has done that and ends when it is told to.
+
+    It ends with the block at the latest, and is undone then.
+    """
+    connection = await asyncpg.connect(postgres_server().url)
+    try:
+        await connection.execute("BEGIN")
+        await connection.execute(in_schema(statement, schema), *arguments)
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
 async def without_autovacuum() -> AsyncIterator[None]:
     """A span in which the server neither vacuums nor analyzes by itself."""
     await ask("ALTER SYSTEM SET autovacuum = off")
