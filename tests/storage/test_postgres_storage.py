@@ -150,8 +150,8 @@ async def is_locked(config):
 async def test_a_lock_whose_server_answers_no_more_makes_one_connection_at_a_time():
     server = postgres_server()
     async with counting_connects(server) as counter:
-        pool = PostgresPool(counter.url, schema="of_a_lock", connect_seconds=0.2)
-        lock = SchemaLock(pool, beat_seconds=0.1)
+        pool = PostgresPool(counter.url, schema="of_a_lock", connect_seconds=0.5)
+        lock = SchemaLock(pool, beat_seconds=0.5)
         await lock.take()
         server.freeze()
         try:
