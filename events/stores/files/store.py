@@ -5,7 +5,6 @@ import logging
 from asyncio import Lock, Task
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -186,23 +185,20 @@ class FileEventStore(EventStore):
         digests = {digest: events[place].id for place, digest in formed.keys.items()}
         try:
             async with self._records.writing(log.id) as folded:
+                log.state = None  # read anew, unless all of it is written
                 with self.counters.commit():
                     await write_pages(
                         *(log.id, advanced, state, events, digests, self._reader, self._tables)
                     )
                 state.head = advanced
+                log.state = state
                 folded(fold)
         except RecordDeleted as error:
             raise ConversationDeleted(log.id) from error
         except OutcomeUnknown as error:
-            log.state = None
             raise AppendUnknown(str(error)) from error
         except StorageError as error:
-            log.state = None
-            raise AppendFailed(str(error)) from error
-        except BaseException:
-            log.state = None
-            raise
+            raise not_written(error) from error
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. Whoever holds the log's lock is its only writer."""
@@ -451,12 +447,15 @@ class FileEventStore(EventStore):
         if log.state is None:
             if log.sealing is not None:
                 await asyncio.wait([log.sealing])
-            state, folded_until = await asyncio.gather(
-                self._load(log.id), self._folded_until(log.id)
-            )
-            if lacks_end(state.head, folded_until):
-                # Where another process works on the files, the record may be the newer one.
-                state = await self._load(log.id)
+            try:
+                state, folded_until = await asyncio.gather(
+                    self._reader.load(log.id), self._records.folded_until(log.id)
+                )
+                if lacks_end(state.head, folded_until):
+                    # Where another process works on the files, the record may be the newer one.
+                    state = await self._reader.load(log.id)
+            except StorageError as error:
+                raise StoreUnavailable(str(error)) from error
             if lacks_end(state.head, folded_until):
                 next_id = state.head.next_id
                 logger.error(
@@ -467,18 +466,6 @@ class FileEventStore(EventStore):
                 raise DamagedHead(log.id, next_id, next_id)
             log.state = state
         return log.state
-
-    async def _load(self, conversation_id: str) -> LogState:
-        try:
-            return await self._reader.load(conversation_id)
-        except StorageError as error:
-            raise StoreUnavailable(str(error)) from error
-
-    async def _folded_until(self, conversation_id: str) -> datetime | None:
-        try:
-            return await self._records.folded_until(conversation_id)
-        except StorageError as error:
-            raise StoreUnavailable(str(error)) from error
 
     async def _check_keys(self, log: KnownLog, state: LogState, keys: Mapping[int, bytes]) -> None:
         taken: dict[int, int] = {}
