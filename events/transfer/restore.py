@@ -236,10 +236,14 @@ class _Conversation:
             self._workspace = frame.body
 
     async def _write_held(self) -> None:
-        """Append the events held in as many as the store takes best; the others stay."""
-        whole = len(self._held) - len(self._held) % self._restore.target.events.many
+        """Append the events held in as many as the store takes best; the others stay.
+
+        Where so many bytes are fewer events than that, all are appended.
+        """
+        count = len(self._held)
+        whole = count - count % self._restore.target.events.many or count
         events, self._held = self._held[:whole], self._held[whole:]
-        self._held_bytes = 0
+        self._held_bytes = sum(len(event.body) for event in self._held)
         await self._append(events)
 
     async def _append(self, events: Sequence[StoredEvent]) -> None:
@@ -259,8 +263,8 @@ class _Conversation:
                 view = restore.target.storage.conversations.for_user(record.user_id)
                 await view.delete_metadata(key)
             return Outcome(key, Result.LEFT_OUT, notes=("it was deleted during the backup",))
-        await self._write_held()
-        await self._append(self._held)
+        while self._held:
+            await self._write_held()
         at = restore.at
         if at is not None and not self._count and record.created_at > at:
             return Outcome(key, Result.LEFT_OUT, notes=("it was made later",))

@@ -5,6 +5,7 @@ import random
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +14,7 @@ from events.conformance.records import append, records
 from events.errors import ConversationDeleted
 from events.event import StoredEvent
 from events.stores.opening import storage_problems
+from events.summary import NO_CHANGE
 from events.transfer.archive import (
     ArchiveWriter,
     DamagedArchive,
@@ -23,9 +25,9 @@ from events.transfer.archive import (
     read_frames,
 )
 from events.transfer.backup import archive_of, draft_of, verify, write_archive
-from events.transfer.contents import open_stores
+from events.transfer.contents import PART_BYTES, Stores, open_stores
 from events.transfer.report import Result
-from events.transfer.restore import NotEmpty, Restore
+from events.transfer.restore import HELD_BYTES, NotEmpty, Restore
 from server.cli import main
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import ConversationDeleted as RecordDeleted
@@ -198,6 +200,42 @@ async def test_a_restore_at_a_moment_ends_each_log_there_and_folds_its_record(tm
     assert kept["c1"].last_message_at == NOON + 6 * hour
     assert kept["silent"].last_updated_at is None
     assert outcomes["c2"].result is Result.LEFT_OUT
+    assert storage_problems(config_of("local", tmp_path / "new")) == []
+
+
+class Weighed:
+    """An event store that notes how many bytes of bodies each append of many has."""
+
+    def __init__(self, events):
+        self._events = events
+        self.sizes = []
+
+    def __getattr__(self, name):
+        return getattr(self._events, name)
+
+    async def append_many(self, conversation_id, expected_next_id, events, **fields):
+        self.sizes.append(sum(len(event.body) for event in events))
+        await self._events.append_many(conversation_id, expected_next_id, events, **fields)
+
+
+async def test_a_restore_holds_as_little_of_a_log_of_long_events(tmp_path):
+    log = records(0, 120, "x" * 100_000)
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        view = stores.storage.conversations.for_user(None)
+        await view.save_metadata(ConversationMetadata(conversation_id="c", created_at=NOON))
+        for begin in range(0, 120, 40):
+            part = log[begin : begin + 40]
+            await stores.events.append_many("c", begin, part, summary=NO_CHANGE)
+        await backed_up(stores, tmp_path / "backup")
+    async with open_stores(config_of("local", tmp_path / "new")) as stores:
+        events: Any = Weighed(stores.events)
+        _, report = await restored(
+            tmp_path / "backup", Stores(stores.storage, events, stores.workspaces)
+        )
+
+        assert await stores.events.read("c", 0, 120) == log
+    assert report.is_complete
+    assert max(events.sizes) <= HELD_BYTES + PART_BYTES + len(log[0].body)
     assert storage_problems(config_of("local", tmp_path / "new")) == []
 
 
