@@ -90,13 +90,13 @@ class Backups(AbstractAsyncContextManager["Backups"]):
             summary = await write_archive(path, archive_of(self._stores, key))
             for line in summary.damage:
                 logger.error("a backup holds markers for what is damaged: %s", line)
-            return MadeBackup(path, path.stat().st_size, summary)
+            size_bytes = (await asyncio.to_thread(path.stat)).st_size
+            return MadeBackup(path, size_bytes, summary)
 
     async def make_in_turn(self) -> MadeBackup:
         """Make a backup and remove the oldest beyond those to be kept. Raises as `make` does."""
         made = await self.make()
-        for path in self.kept()[self._keep :]:
-            path.unlink(missing_ok=True)
+        await asyncio.to_thread(self._remove_oldest)
         return made
 
     def _prepare(self) -> None:
@@ -106,8 +106,12 @@ class Backups(AbstractAsyncContextManager["Backups"]):
             if _DRAFT.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
+    def _remove_oldest(self) -> None:
+        for path in self.kept()[self._keep :]:
+            path.unlink(missing_ok=True)
+
     def kept(self) -> list[Path]:
-        """Return the backups in the folder, the newest first. Raise OSError."""
+        """Return the backups in the folder, the newest first. Raise OSError. Block."""
         found = self._folder.glob("*") if self._folder.is_dir() else ()
         return sorted((one for one in found if _NAMED.fullmatch(one.name)), reverse=True)
 
@@ -124,7 +128,7 @@ class Backups(AbstractAsyncContextManager["Backups"]):
 
     async def _run(self, every: float) -> None:
         try:
-            wait = self._due_in(every)
+            wait = await asyncio.to_thread(self._due_in, every)
         except OSError:  # that of the backup says why
             wait = 0.0
         while True:
