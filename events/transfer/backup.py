@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from events.errors import ConversationDeleted, DamagedRecord
+from events.event import StoredEvent
 from events.transfer.archive import (
     ArchiveWriter,
     DamagedArchive,
@@ -177,10 +178,8 @@ async def _conversation(
     try:
         end = (await stores.events.head(key)).next_id
         async for part in stores.parts(key, end):
-            digest.add(part.events)
             problems += [] if part.damage is None else [part.damage]
-            body = encode_events(part.events)
-            yield await asyncio.to_thread(writer.frame, Kind.EVENTS, body)
+            yield await asyncio.to_thread(_events_frame, writer, digest, part.events)
         for name, aside in (await stores.events.asides(key)).items():
             yield writer.frame(Kind.ASIDE, encode_named([name], aside))
         loaded = await stores.workspaces.load(key)
@@ -203,6 +202,12 @@ async def _conversation(
             deleted=deleted,
         )
     )
+
+
+def _events_frame(writer: ArchiveWriter, digest: LogDigest, events: Sequence[StoredEvent]) -> bytes:
+    """Return the frame of the next events of a log. It may take long."""
+    digest.add(events)
+    return writer.frame(Kind.EVENTS, encode_events(events))
 
 
 async def write_archive(path: Path, parts: AsyncIterator[bytes]) -> Summary:
