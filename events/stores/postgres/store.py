@@ -166,13 +166,11 @@ class PostgresEventStore(EventStore):
             return []
         number = number_of(conversation_id)
         if limit_bytes is not None:
-            limit_bytes = max(
-                1, limit_bytes
-            )  # at least the first one, also where nothing may be read
-        asked = (number, conversation_id, first_id, last_id)
-        events = _verified(
-            *asked[1:], await self._read([number], "read_events", *asked, limit_bytes)
+            limit_bytes = max(1, limit_bytes)  # the first event comes whatever may be read
+        rows = await self._read(
+            *([number], "read_events", number, conversation_id, first_id, last_id, limit_bytes)
         )
+        events = _verified(conversation_id, first_id, last_id, rows)
         return events if limit_bytes is None else _up_to(limit_bytes, events)
 
     async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
