@@ -89,6 +89,9 @@ def _events_of(reader: Reader, log: _Log) -> Iterator[_Found | None]:
     """Yield the events below the log's end, and None at last, so that none is a log as well."""
     end_id = 0
     for row in reader.pages("check_events", (-1,), log.number):
+        _, first_id, *_ = row
+        if first_id >= log.next_id:  # appended since the head was read
+            break
         for found in _events_in(row):
             # Events that were read as rows may have been sealed since, with some that were not.
             if end_id <= found.id < log.next_id:
