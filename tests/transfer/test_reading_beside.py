@@ -1,11 +1,14 @@
 """A bucket that is read while a server writes it: nothing is disturbed, and whatever was acknowledged is there."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
 from events.conformance.records import append, records
 from events.errors import AppendFailed
+from events.stores.files.reading import FileEventReader
 from events.stores.files.store import FileEventStore
 from events.summary import NO_CHANGE
 from events.transfer.backup import archive_of, write_archive
@@ -17,7 +20,7 @@ from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import ForeignData, MediumLost
 from storage.files.memory import MemoryFileStore
-from storage.keys import LISTS, UNSETTLED
+from storage.keys import LISTS, UNSETTLED, log_part, segment_key
 from storage.workspaces.files import FileWorkspaces
 from storage.workspaces.snapshot import Snapshot
 from tests.support.s3 import SEALING_KEY, objects_of, storage_of
@@ -111,6 +114,55 @@ async def test_a_conversation_that_is_listed_while_the_lists_are_opened_is_in_th
     opened = await FileConversationStores.open(files)
 
     assert await opened.for_user("ann").exists("c")
+
+
+class Sealed(MemoryFileStore):
+    """Files in which another process seals a log after its head was read and before its tail is."""
+
+    seal: Callable[[], Awaitable[None]] | None = None
+
+    def __init__(self, gone):
+        super().__init__()
+        self._gone = gone
+        self._are_gone = asyncio.Event()
+        self._are_read = asyncio.Event()
+
+    async def keys(self, prefix="", *, after="", limit=None):
+        if prefix != log_part("c", "tail/") or self.seal is None:
+            return await super().keys(prefix, after=after, limit=limit)
+        seal, self.seal = self.seal, None
+        await seal()
+        await self._are_gone.wait()
+        return await super().keys(prefix, after=after, limit=limit)
+
+    async def read(self, key):
+        content = await super().read(key)
+        if key == segment_key("c", 0):
+            self._are_read.set()
+        return content
+
+    async def delete(self, *keys):
+        if self._gone[0] in keys:
+            await super().delete(*self._gone)
+            self._are_gone.set()
+            if {*keys} - {*self._gone}:
+                await self._are_read.wait()
+        await super().delete(*keys)
+
+
+@pytest.mark.parametrize("first_ids", [(0, 60), (60,)])
+async def test_a_log_that_is_moved_into_pages_while_its_tail_is_looked_for_is_whole(first_ids):
+    files = Sealed([segment_key("c", one) for one in first_ids])
+    written = await FileConversationStores.open(files)
+    await written.for_user(None).save_metadata(record_of("c"))
+    reader = FileEventReader(files, await FileConversationStores.open(files))
+    store = FileEventStore(files, written)
+    await append(store, "c", records(0, 60))
+    files.seal = partial(append, store, "c", records(60, 40))
+
+    assert (await reader.head("c")).next_id == 100
+    assert await reader.read("c", 0, 100) == records(0, 100)
+    await store.close()
 
 
 class Overtaken(FileWorkspaces):

@@ -3,8 +3,9 @@
 from events.errors import DamagedRecord, StoreUnavailable
 from events.event import StoredEvent
 from events.stores.base import Head
-from events.stores.files.state import LogState
-from events.stores.files.store import READ_TRIES, FileEventStore
+from events.stores.files.state import LogState, changing
+from events.stores.files.store import READ_TRIES, FileEventStore, KnownLog
+from storage.errors import StorageError
 
 
 class FileEventReader(FileEventStore):
@@ -30,10 +31,27 @@ class FileEventReader(FileEventStore):
                 found = await self._read_anew(conversation_id)
                 if found.sealed == known.sealed and not found.head.deleted:
                     raise
-        raise StoreUnavailable(f"the log of {conversation_id} changes too fast to be read")
+        raise changing(conversation_id)
 
     async def _read_anew(self, conversation_id: str) -> LogState:
         log = self._logs.get(conversation_id)
         async with log.lock:
             log.state = None
             return await self._state(log)
+
+    async def _state(self, log: KnownLog) -> LogState:
+        if log.state is not None:
+            return log.state
+        for _ in range(READ_TRIES):
+            state = await super()._state(log)
+            # What was moved into a page between the looks at the head and at the tail is in neither.
+            if await self._sealed_by_now(log.id) == state.sealed:
+                return state
+            log.state = None
+        raise changing(log.id)
+
+    async def _sealed_by_now(self, conversation_id: str) -> int:
+        try:
+            return (await self._reader.kept_head(conversation_id)).sealed
+        except StorageError as error:
+            raise StoreUnavailable(str(error)) from error

@@ -65,11 +65,11 @@ class LogFiles:
                 return await self._load(conversation_id)
             except KeyNotFound:  # a segment was sealed and removed since it was listed
                 continue
-        raise StoreUnavailable(f"the log of {conversation_id} changes too fast to be read")
+        raise changing(conversation_id)
 
     async def _load(self, conversation_id: str) -> LogState:
         seed = seed_of(conversation_id)
-        kept = await self._kept_head(conversation_id)
+        kept = await self.kept_head(conversation_id)
         firsts = await self.first_ids(conversation_id)
         # Of the last one it is not known yet where it ends.
         live = [first for first, end in pairwise(firsts) if end > kept.sealed] + firsts[-1:]
@@ -98,7 +98,8 @@ class LogFiles:
         names = [key.removeprefix(prefix) for key in await self.files.keys(prefix)]
         return [int(name) for name in names if name.isdecimal()]
 
-    async def _kept_head(self, conversation_id: str) -> LogHead:
+    async def kept_head(self, conversation_id: str) -> LogHead:
+        """Return the head that was written with the last pages. Raises DamagedHead, StorageError."""
         try:
             content = await self._content(log_part(conversation_id, "head"))
         except KeyNotFound:
@@ -150,6 +151,11 @@ class LogFiles:
         for content in await asyncio.gather(*(_if_there(read) for read in reads)):
             found |= events_in(seed, content)
         return _complete(conversation_id, found, start_id, end_id)
+
+
+def changing(conversation_id: str) -> StoreUnavailable:
+    """Return the error of a read that was overtaken each time."""
+    return StoreUnavailable(f"the log of {conversation_id} changes too fast to be read")
 
 
 async def _if_there(read: Awaitable[bytes]) -> bytes:

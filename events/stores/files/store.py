@@ -49,7 +49,7 @@ from events.stores.files.format import (
     seed_of,
 )
 from events.stores.files.sealing import KeyTables, seal_pages, write_pages
-from events.stores.files.state import LogFiles, LogState
+from events.stores.files.state import LogFiles, LogState, changing
 from events.summary import SummaryChange
 from storage.conversations.folded import FoldedRecords
 from storage.counters import Counters
@@ -269,7 +269,7 @@ class FileEventStore(EventStore):
                     raise
             except StorageError as error:
                 raise StoreUnavailable(str(error)) from error
-        raise StoreUnavailable(f"the log of {conversation_id} changes too fast to be read")
+        raise changing(conversation_id)
 
     async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
         """See EventStore. As many are read at a time as the files' threads allow."""
