@@ -44,7 +44,7 @@ class Begun(NamedTuple):
 
 
 class Derived(NamedTuple):
-    """What an append tells of its events: their fold, and by place the digests of their keys."""
+    """The facts that an append tells of its events: their fold, and by place the digests of their keys."""
 
     summary: SummaryChange
     keys: Mapping[int, bytes]

@@ -166,7 +166,7 @@ class Looked(NamedTuple):
 
 @dataclass(slots=True)
 class Survey:
-    """What is due, by user, in the order in which it was found."""
+    """The conversations that are due, by user, in the order in which they were found."""
 
     users: list[UserDue] = field(default_factory=list)
     complete: bool = True

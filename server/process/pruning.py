@@ -15,7 +15,7 @@ from storage.errors import StorageLocked, Unavailable
 
 
 class Pruned(NamedTuple):
-    """What was done, in a line for people, and whether that is all there was to do."""
+    """The outcome in a line for people, and whether that is all there was to do."""
 
     line: str
     is_complete: bool

@@ -1,4 +1,4 @@
-"""How far the log of a request's conversation can be read, also while the storage does not answer."""
+"""The part of a conversation's log that can be read, also while the storage does not answer."""
 
 import asyncio
 from typing import NamedTuple

@@ -206,6 +206,8 @@ async def _door(folder: Path, delivery: str) -> AsyncIterator[Door]:
         "PARLEY_LOG_LEVEL": "error",
     }
     async with server_process(folder, environment=environment) as server, remote(server.url) as api:
+        # The search index opens its files beside the start.
+        (await api.client.get("/api/search?q=anything")).raise_for_status()
         yield Door(server, api, await api.create())
         assert server.running, server.stderr.decode()
         assert b"Traceback" not in server.stderr, server.stderr.decode()[-4000:]

@@ -173,7 +173,7 @@ class RetentionLine(BaseModel):
 
 
 class RetentionReport(BaseModel):
-    """What is past its age limit, by user. Not `complete`: more is due than was looked at.
+    """The conversations past their age limit, by user. Not `complete`: more is due than was looked at.
 
     Until `held_until` nothing is deleted, since the system's clock went ahead.
     """
