@@ -4,7 +4,6 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -188,5 +187,5 @@ def database_in(folder: Path) -> Iterator[str]:
         (line, *_) = (place / "parley.env").read_text().splitlines()
         yield line.partition("=")[2].strip("'")
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(END_SECONDS)
