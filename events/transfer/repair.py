@@ -6,7 +6,7 @@ from events.transfer.progress import Progress, unshown
 from events.usage import UsageLedger, counted
 from events.verification import LogFold, differs
 from storage.conversations.metadata import ConversationMetadata
-from storage.errors import StorageError
+from storage.errors import Damaged, StorageError
 from storage.usage.model import ConversationUsage
 
 NO_KEY = bytes(32)
@@ -35,9 +35,9 @@ async def _mend(stores: Stores, record: ConversationMetadata) -> list[str]:
     key, events = record.conversation_id, stores.events
     head = await events.head(key)
     fold, done = LogFold(), []
-    known = await stores.storage.usage.load(key)
+    known = await _usage_of(stores, key)
     usage = ConversationUsage(conversation_id=key)
-    position = 0 if known is None else known.position
+    position = known.position if isinstance(known, ConversationUsage) else 0
     is_indexed = await _finds(stores, key, NO_KEY, None)
     async for part in stores.parts(key, head.next_id):
         if part.damage is not None:
@@ -54,10 +54,21 @@ async def _mend(stores: Stores, record: ConversationMetadata) -> list[str]:
     if differing or fold.summary.last_state_id != head.last_state_id:
         await events.refold(key, head.next_id, fold.summary)
         done.append(f"mended: {differs(key, differing or ['last_state_id'])}")
-    if known is not None and (known.position, known.lines) != (usage.position, usage.lines):
+    is_uncounted = known is None
+    if isinstance(known, ConversationUsage):
+        is_uncounted = (known.position, known.lines) == (usage.position, usage.lines)
+    if not is_uncounted:
         await UsageLedger(events, stores.storage.usage).recount(key)
         done.append(f"the usage of conversation {key} is counted anew")
     return done
+
+
+async def _usage_of(stores: Stores, key: str) -> ConversationUsage | Damaged | None:
+    """Return the count of a conversation, or its damage: it is made anew all the same."""
+    try:
+        return await stores.storage.usage.load(key)
+    except Damaged as damage:
+        return damage
 
 
 async def _finds(stores: Stores, key: str, digest: bytes, event_id: int | None) -> bool:

@@ -207,6 +207,23 @@ def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
         except SQLITE_ERRORS as error:
             if not str(error).startswith(("no such table", "no such column")):
                 yield f"{subject} cannot be read: {error}"
+    yield from _failed_checksums(connection)
+
+
+def _failed_checksums(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield the rows that are not as they were written; an older version kept no checksums."""
+    whats = {
+        "damaged_records": "the record of conversation",
+        "damaged_usage": "the usage of conversation",
+        "damaged_audit": "audit record",
+    }
+    for query, what in whats.items():
+        try:
+            with closing(connection.execute(load_queries()[query])) as rows:
+                yield from (f"{what} {key} fails its checksum" for (key,) in rows)
+        except SQLITE_ERRORS as error:
+            if not str(error).startswith(("no such table", "no such column")):
+                yield f"the checksums cannot be compared: {error}"
 
 
 def _user_record_problem(row: Row) -> str | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from importlib.resources import files
@@ -9,6 +10,7 @@ from importlib.resources.abc import Traversable
 from typing import NamedTuple, TypeAlias
 
 from storage.database.reading import SQLITE_ERRORS
+from storage.database.row_checksums import register_checksum
 from storage.errors import MigrationError
 from storage.failpoints import failpoint
 from storage.unicode_text import fold_case
@@ -156,6 +158,8 @@ def _apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> N
     connection.execute(TABLE)
     connection.create_function("fold_title", 1, _fold_title, deterministic=True)
     connection.create_function("fold_utf8", 1, _fold_utf8, deterministic=True)
+    connection.create_function("crc_32", 1, zlib.crc32, deterministic=True)
+    register_checksum(connection)
     for migration in migrations:
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from storage.database.row_checksums import register_checksum
 from storage.database.wal import wal_of
 from storage.errors import Unavailable
 
@@ -58,6 +59,7 @@ class _CannotOpen(Unavailable):
 def _opened(path: Path, uri: str) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
         connection.text_factory = text_of
+        register_checksum(connection)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except SQLITE_ERRORS as error:

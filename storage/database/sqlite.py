@@ -31,6 +31,7 @@ from storage.database.base import (
 from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
 from storage.database.reading import SQLITE_ERRORS, read_only_uri, text_of
+from storage.database.row_checksums import ROW_CRC, register_checksum, row_checksum
 from storage.database.wal import read_wal, wal_of
 from storage.errors import MediumLost, Unavailable
 from storage.medium import FileIdentity
@@ -63,6 +64,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     ):
         connection.execute(f"PRAGMA {pragma}")
     connection.text_factory = text_of
+    register_checksum(connection)
     return connection
 
 
@@ -135,6 +137,7 @@ class SqliteDatabase(RowDatabase):
                 reader._thread.daemon = True  # noqa: SLF001 - aiosqlite has no other way
                 database._readers.append(await reader)
                 reader.text_factory = text_of
+                await reader.create_function(ROW_CRC, -1, row_checksum, deterministic=True)
                 # The first query reads the schema: better now than for the first client.
                 await database._readers[-1].execute_fetchall("SELECT count(*) FROM migrations")
         except SQLITE_ERRORS as error:

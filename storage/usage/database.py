@@ -81,6 +81,9 @@ def _load(conversation_id: str) -> Steps[ConversationUsage | None]:
     if not found:
         return None
     rows = (yield Statement("usage_lines_of", (conversation_id,))).rows
+    # The last column of each row says whether the row matches its checksum.
+    if not all(row[-1] for row in (*found, *rows)):
+        raise Damaged(f"the usage of conversation {conversation_id} fails its checksum")
     try:
         return _usage_of(conversation_id, found[0], rows)
     except ValidationError as error:
@@ -88,7 +91,7 @@ def _load(conversation_id: str) -> Steps[ConversationUsage | None]:
 
 
 def _usage_of(conversation_id: str, found: Row, rows: Iterable[Row]) -> ConversationUsage:
-    user_id, position, cost, prompt, completion = found
+    user_id, position, cost, prompt, completion, _ = found
     return ConversationUsage(
         conversation_id=conversation_id,
         user_id=user_id,
@@ -105,7 +108,7 @@ def _usage_of(conversation_id: str, found: Row, rows: Iterable[Row]) -> Conversa
                 completion_tokens=completions,
                 cost=costs,
             )
-            for day, model, events, prompts, completions, costs in rows
+            for day, model, events, prompts, completions, costs, _ in rows
         ),
     )
 

@@ -3,7 +3,6 @@
 import re
 import shutil
 import sqlite3
-import zlib
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 from events.checkpoints import Checkpoint
 from events.conformance.records import append, key, records
 from events.stores.base import MEMORY, PARTIALS, Aside
+from events.stores.database.append import aside_checksum
 from events.stores.database.check import check_database_logs
 from events.stores.database.store import DatabaseEventStore
 from events.stores.opening import storage_problems
@@ -20,9 +20,10 @@ from storage.audit.base import AuditRecord
 from storage.backends import backend_of
 from storage.backends.base import OpenedDatabase
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
-from storage.conversations.metadata import ConversationMetadata
-from storage.errors import Unavailable
+from storage.conversations.metadata import ConversationMetadata, MetadataChange
+from storage.errors import Damaged, Unavailable
 from storage.opening import open_storage
+from storage.usage.model import ConversationUsage, UsageLine
 from storage.users import CustomSecret, Secrets
 from storage.workspaces.database import DatabaseWorkspaces
 from storage.workspaces.manifest import BLOB_BYTES
@@ -50,6 +51,9 @@ async def filled(tmp_path):
         secrets = Secrets(custom_secrets={"t": CustomSecret(value=SecretStr("x"))})
         await storage.secrets.for_user("ann").store(secrets)
         await storage.audit.add(ACT)
+        line = UsageLine(day=NOON.date(), model="m", events=10, cost=0.1)
+        usage = ConversationUsage(conversation_id="b", user_id="ann", position=10, lines=(line,))
+        await storage.usage.save(usage, 0)
         checkpoint = Checkpoint(12, ()).encode()
         asides = [Aside("b", MEMORY, b"m"), Aside("b", PARTIALS, checkpoint)]
         await events.put_asides(asides)
@@ -145,7 +149,7 @@ DAMAGES = {
         "the aside memory belongs to no conversation (number 9)",
     ),
     "a checkpoint that is no object": (
-        f"UPDATE asides SET crc = {zlib.crc32(b'{')}, body = X'7b' WHERE name = 'partials'",  # noqa: S608
+        f"UPDATE asides SET crc = {aside_checksum('b', PARTIALS, b'{')}, body = X'7b' WHERE name = 'partials'",  # noqa: S608
         "the aside partials of conversation b is no JSON object",
     ),
     "a user's secrets": (
@@ -157,8 +161,25 @@ DAMAGES = {
         "the workspace of b lacks 1 of its blobs",
     ),
     "an act": ("UPDATE audit SET body = '{}'", "audit record 1 cannot be read"),
+    "an act that reads well": (
+        "UPDATE audit SET body = replace(body, 'drain', 'drawn')",
+        "audit record 1 fails its checksum",
+    ),
+    "the class of an act": ("UPDATE audit SET acting = 0", "audit record 1 fails its checksum"),
+    "an aside of another log": (
+        "UPDATE asides SET conversation = 2 WHERE name = 'memory'",
+        "the aside memory of conversation c fails its checksum",
+    ),
+    "a sum of usage": (
+        "UPDATE usage_positions SET cost = cost + 1e-12",
+        "the usage of conversation b fails its checksum",
+    ),
+    "a line of usage": (
+        "UPDATE usage_lines SET model = 'other'",
+        "the usage of conversation b fails its checksum",
+    ),
     "usage": (
-        "INSERT INTO usage_lines VALUES ('c', 'today', '', 1, 0, 0, 0)",
+        "INSERT INTO usage_lines VALUES ('c', 'today', '', 1, 0, 0, 0, NULL)",
         "the usage of conversation c cannot be read",
     ),
     "a missing table": ("DROP TABLE audit", f"{NAME}: the table audit is missing"),
@@ -211,8 +232,14 @@ HEADS = {
     "recorded": ("0", "2", "'x'", "-1"),
     "folded_title": ("NULL", "'C'", "'other'", "X'63'", "CAST(X'ff' AS TEXT)"),
     "created_at": ("NULL", "'2026'", "'x'", "7", "1.5", "X'00'", "CAST(X'ff' AS TEXT)"),
-    "title": ("CAST(X'ff' AS TEXT)", "X'ff'"),
-    "user_id": ("CAST(X'ff' AS TEXT)", "X'ff'"),
+    "title": ("'C'", "CAST(X'ff' AS TEXT)", "X'ff'"),
+    "user_id": ("NULL", "'bob'", "CAST(X'ff' AS TEXT)", "X'ff'"),
+    "selected_repository": ("'x'", "''", "X'00'"),
+    "selected_branch": ("'x'", "CAST(X'ff' AS TEXT)"),
+    "llm_model": ("'x'", "1.5"),
+    "sandbox_id": ("'x'", "X'00'"),
+    "conversation_version": ("'x'", "7"),
+    "checksum": ("0", "NULL", "'x'", "CAST(X'ff' AS TEXT)"),
     "git_provider": ("'x'", "CAST(X'ff' AS TEXT)"),
     "trigger_kind": ("'x'", "X'00'"),
     "pr_number": ("'x'", "'[-1]'", "'{}'", f"'{'[' * 100_000}'"),
@@ -225,9 +252,8 @@ HEADS = {
     "total_tokens": ("'x'", "-1", "1.5"),
 }
 """Columns of a conversation's row, and values that none of them may have."""
-UNCHECKED = {"number", "conversation_id", "selected_repository", "selected_branch", "llm_model"}
-UNCHECKED |= {"sandbox_id", "conversation_version"}
-"""A key, and texts that may be anything."""
+UNCHECKED = {"number", "conversation_id"}
+"""The keys of a row, which are those of its log."""
 
 
 @pytest.mark.parametrize("column", HEADS)
@@ -279,7 +305,7 @@ async def test_progress_is_told_for_every_kind_of_record(filled):
     assert seen == {
         "records": [2, 2],
         "users": [1, 1],
-        "usage": [0, 0],
+        "usage": [1, 1],
         "audit": [1, 1],
         "workspaces": [1, 1],
         "files of workspaces": [2, 2],
@@ -372,3 +398,29 @@ async def test_a_database_beside_which_no_file_can_be_made_is_read_if_it_was_clo
     found = [one for one in problems(filled) if "cannot be read" in one]
     assert "copy the data directory to where it can be written" in found[0]
     assert check_database_logs(filled / NAME) == []
+
+
+async def test_a_damaged_row_is_not_made_sound_by_what_is_written_over_it(filled):
+    change(filled, "UPDATE conversations SET llm_model = 'other' WHERE conversation_id = 'c'")
+    change(filled, "UPDATE audit SET body = replace(body, 'drain', 'drawn')")
+
+    async with open_storage(SqliteStorage(data_dir=filled)) as storage:
+        await storage.conversations.for_user("ann").update_metadata("c", MetadataChange(title="t"))
+        await storage.audit.change(ACT.model_copy(update={"id": 1}))
+
+    assert {one.rpartition(": ")[2] for one in problems(filled)} == {
+        "the record of conversation c fails its checksum",
+        "audit record 1 fails its checksum",
+    }
+
+
+async def test_usage_and_acts_that_fail_their_checksums_are_not_served(filled, caplog):
+    change(filled, "UPDATE audit SET body = replace(body, 'drain', 'drawn')")
+    change(filled, "UPDATE usage_lines SET events = 9")
+
+    async with open_storage(SqliteStorage(data_dir=filled)) as storage:
+        with pytest.raises(Damaged, match="the usage of conversation b fails its checksum"):
+            await storage.usage.load("b")
+        assert await storage.audit.page(9, 9) == []
+
+    assert "left out of the audit: record 1 fails its checksum" in caplog.text

@@ -1,11 +1,14 @@
 """Migrations: numbered, checked, forward only."""
 
 import sqlite3
+import zlib
 from contextlib import closing
 
 import pytest
 
+from events.stores.database.store import DatabaseEventStore
 from events.stores.opening import storage_problems
+from storage.backends.base import OpenedDatabase
 from storage.config import SqliteStorage
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.paging import ConversationFilter, ListOrder
@@ -16,6 +19,7 @@ from storage.database.migrate import (
     migrate_sqlite,
     statements_of,
 )
+from storage.database.row_checksums import row_checksum
 from storage.database.sqlite import SqliteDatabase, connect_writer
 from storage.errors import MigrationError
 from storage.keys import DATABASE_NAME
@@ -238,5 +242,28 @@ def test_a_check_finds_nothing_wrong_with_what_an_older_version_has_made(applied
         )
         if applied >= 10:
             connection.execute("UPDATE conversations SET folded_title = 'a'")
+        if applied >= 17:
+            moment = b"2026-05-04T12:00:00.000000Z"
+            row = (b"c", None, moment, b"a", *[None] * 4, b"[]", *[None] * 3, b"{}")
+            crc = row_checksum(*row)
+            connection.execute("UPDATE conversations SET checksum = ?", (crc,))
 
     assert storage_problems(SqliteStorage(data_dir=tmp_path)) == []
+
+
+async def test_checksums_of_asides_name_their_log_after_a_migration_and_damage_stays(tmp_path):
+    with old_database(tmp_path / DATABASE_NAME, 16) as connection:
+        connection.execute(
+            "INSERT INTO conversations (conversation_id, recorded, created_at)"
+            " VALUES ('c', 1, '2026-05-04T12:00:00.000000Z')"
+        )
+        rows = [(1, "memory", zlib.crc32(b"m"), b"m"), (1, "partials", zlib.crc32(b"x"), b"{}")]
+        connection.executemany("INSERT INTO asides VALUES (?, ?, ?, ?)", rows)
+
+    async with open_storage(SqliteStorage(data_dir=tmp_path)) as storage:
+        assert isinstance(storage, OpenedDatabase)
+        found = await DatabaseEventStore(storage.database).asides("c")
+
+    assert found == {"memory": b"m"}
+    (problem,) = storage_problems(SqliteStorage(data_dir=tmp_path))
+    assert problem.endswith("the aside partials of conversation c fails its checksum")

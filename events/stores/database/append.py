@@ -17,6 +17,7 @@ from events.event import StoredEvent
 from events.fence import Fence
 from events.summary import SummaryChange, head_fields
 from storage.database.base import Row, Rows, Statement, Steps
+from storage.database.row_checksums import row_checksum
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
@@ -147,6 +148,12 @@ class Append(NamedTuple):
 
     def _key_rows(self, number: int) -> list[Row]:
         return [(number, digest, self.events[place].id) for place, digest in self.keys.items()]
+
+
+def aside_checksum(conversation_id: str, name: str, body: bytes) -> int:
+    """Return the checksum of an aside, which no other log and no other name has."""
+    names = (one.encode("utf-8", "surrogateescape") for one in (conversation_id, name))
+    return row_checksum(*names, body)
 
 
 def _record(event: StoredEvent) -> Row:

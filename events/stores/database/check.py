@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from events.errors import DamagedRecord
 from events.event import STATE, StoredEvent
 from events.stores.base import aside_problem
-from events.stores.database.append import FORMAT_VERSION, KEY_BITS
+from events.stores.database.append import FORMAT_VERSION, KEY_BITS, aside_checksum
 from events.verification import KEYS_MISSING, LogFold, differs, ranges_of
 from storage.conversations.check import shortened
 from storage.conversations.metadata import FOLDED_FIELDS
@@ -161,11 +161,15 @@ def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
 def _problems_of_asides(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
     ((count,),) = connection.execute("SELECT count(*) FROM asides")
     rows = track(connection.execute(_ASIDES), "asides", count)
+    is_old = not is_current(connection)  # the checksums of an older version name no conversation
     for number, conversation_id, name, crc, body in rows:
         if conversation_id is None:
             yield f"the aside {name} belongs to no conversation (number {number})"
             continue
-        is_whole = isinstance(body, bytes) and zlib.crc32(body) == crc
+        is_whole = isinstance(body, bytes) and (
+            aside_checksum(str(conversation_id), str(name), body) == crc
+            or (is_old and zlib.crc32(body) == crc)
+        )
         problem = aside_problem(conversation_id, name, body if is_whole else None)
         if problem is not None:
             yield problem

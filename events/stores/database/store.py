@@ -33,7 +33,7 @@ from events.stores.base import (
     append_at_end,
     not_written,
 )
-from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
+from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append, aside_checksum
 from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange, head_fields
 from storage.database.base import Row, RowDatabase, Script, Statement, Steps, bytes_in, rerunnable
@@ -350,7 +350,7 @@ class DatabaseEventStore(EventStore):
         rows = await self._read(_all(Statement("read_asides", (conversation_id,))))
         found: dict[str, bytes] = {}
         for name, crc, body in rows:
-            if isinstance(body, bytes) and zlib.crc32(body) == crc:
+            if isinstance(body, bytes) and aside_checksum(conversation_id, name, body) == crc:
                 found[name] = body
             else:
                 ids = {"conversation_id": conversation_id}
@@ -509,7 +509,8 @@ def _put_asides(asides: Sequence[Aside]) -> Steps[None]:
         if body is None:
             yield Statement("drop_aside", (name, conversation_id))
         else:
-            yield Statement("put_aside", (name, zlib.crc32(body), body, conversation_id))
+            crc = aside_checksum(conversation_id, name, body)
+            yield Statement("put_aside", (name, crc, body, conversation_id))
 
 
 @rerunnable

@@ -7,19 +7,37 @@ WHERE one.recorded = 1 AND one.deleted_at IS NULL
 ORDER BY one.conversation_id LIMIT ?2
 
 -- name: usage_position
-SELECT user_id, position, cost, prompt_tokens, completion_tokens FROM usage_positions WHERE conversation_id = ?
+SELECT user_id, position, cost, prompt_tokens, completion_tokens, checksum IS row_crc(
+    CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(position AS BLOB), cost,
+    CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB)
+) FROM usage_positions WHERE conversation_id = ?
 
 -- name: usage_lines_of
-SELECT day, model, events, prompt_tokens, completion_tokens, cost FROM usage_lines
+SELECT day, model, events, prompt_tokens, completion_tokens, cost, checksum IS row_crc(
+    CAST(conversation_id AS BLOB), CAST(day AS BLOB), CAST(model AS BLOB), CAST(events AS BLOB),
+    CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB), cost
+) FROM usage_lines
 WHERE conversation_id = ? ORDER BY day, model
 
 -- name: write_usage_position
-INSERT OR REPLACE INTO usage_positions (conversation_id, user_id, position, cost, prompt_tokens, completion_tokens)
-VALUES (?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO usage_positions (
+    conversation_id, user_id, position, cost, prompt_tokens, completion_tokens, checksum
+) VALUES (
+    ?1, ?2, ?3, ?4, ?5, ?6,
+    row_crc(
+        CAST(?1 AS BLOB), CAST(?2 AS BLOB), CAST(?3 AS BLOB), CAST(?4 AS REAL), CAST(?5 AS BLOB), CAST(?6 AS BLOB)
+    )
+)
 
 -- name: write_usage_lines
-INSERT INTO usage_lines (conversation_id, day, model, events, prompt_tokens, completion_tokens, cost)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO usage_lines (conversation_id, day, model, events, prompt_tokens, completion_tokens, cost, checksum)
+VALUES (
+    ?1, ?2, ?3, ?4, ?5, ?6, ?7,
+    row_crc(
+        CAST(?1 AS BLOB), CAST(?2 AS BLOB), CAST(?3 AS BLOB), CAST(?4 AS BLOB), CAST(?5 AS BLOB), CAST(?6 AS BLOB),
+        CAST(?7 AS REAL)
+    )
+)
 
 -- name: drop_usage_lines
 DELETE FROM usage_lines WHERE conversation_id = ?
@@ -37,10 +55,14 @@ GROUP BY line.day, counted.user_id, line.model
 ORDER BY line.day DESC, counted.user_id, line.model LIMIT ?3
 
 -- name: add_audit
-INSERT INTO audit (acting, body) VALUES (?, ?) RETURNING id
+INSERT INTO audit (acting, body, checksum) VALUES (?1, ?2, row_crc(CAST(?1 AS BLOB), CAST(?2 AS BLOB))) RETURNING id
 
 -- name: change_audit
-UPDATE audit SET body = ? WHERE id = ?
+-- A record that fails its checksum goes on failing it.
+UPDATE audit SET body = ?1, checksum = iif(
+    checksum <> row_crc(CAST(acting AS BLOB), CAST(body AS BLOB)), checksum, row_crc(CAST(acting AS BLOB), CAST(?1 AS BLOB))
+)
+WHERE id = ?2
 
 -- name: trim_audit
 -- 1 which, 2 how many are kept
@@ -49,7 +71,24 @@ DELETE FROM audit WHERE acting = ?1
 
 -- name: list_audit
 -- 1 the id before, 2 whether only acts, 3 how many
-SELECT id, body FROM audit WHERE id < ?1 AND acting >= ?2 ORDER BY id DESC LIMIT ?3
+SELECT id, body, checksum IS row_crc(CAST(acting AS BLOB), CAST(body AS BLOB))
+FROM audit WHERE id < ?1 AND acting >= ?2 ORDER BY id DESC LIMIT ?3
+
+-- name: damaged_usage
+SELECT DISTINCT conversation_id FROM (
+    SELECT conversation_id FROM usage_positions WHERE checksum IS NOT row_crc(
+        CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(position AS BLOB), cost,
+        CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB)
+    )
+    UNION ALL
+    SELECT conversation_id FROM usage_lines WHERE checksum IS NOT row_crc(
+        CAST(conversation_id AS BLOB), CAST(day AS BLOB), CAST(model AS BLOB), CAST(events AS BLOB),
+        CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB), cost
+    )
+)
+
+-- name: damaged_audit
+SELECT id FROM audit WHERE checksum IS NOT row_crc(CAST(acting AS BLOB), CAST(body AS BLOB))
 
 -- name: inventory
 SELECT

@@ -6,13 +6,27 @@ SELECT conversation_id FROM conversations
 WHERE deleted_at IS NOT NULL AND conversation_id > ? ORDER BY conversation_id LIMIT ?
 
 -- name: write_record
--- Once the log has events, the folded columns are its own.
+-- Once the log has events, the folded columns are its own. A record that fails its checksum goes on failing it.
 INSERT INTO conversations (
     recorded, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at, folded_title
-) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at, folded_title,
+    checksum
+) VALUES (
+    1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+    row_crc(
+        CAST(?1 AS BLOB), CAST(?2 AS BLOB), CAST(?3 AS BLOB), CAST(?4 AS BLOB), CAST(?5 AS BLOB), CAST(?6 AS BLOB),
+        CAST(?7 AS BLOB), CAST(?8 AS BLOB), CAST(?9 AS BLOB), CAST(?10 AS BLOB), CAST(?11 AS BLOB), CAST(?12 AS BLOB),
+        CAST(?13 AS BLOB)
+    )
+)
 ON CONFLICT (conversation_id) DO UPDATE SET
+    checksum = CASE WHEN recorded = 1 AND checksum <> row_crc(
+        CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(created_at AS BLOB), CAST(title AS BLOB),
+        CAST(selected_repository AS BLOB), CAST(selected_branch AS BLOB), CAST(git_provider AS BLOB),
+        CAST(trigger_kind AS BLOB), CAST(pr_number AS BLOB), CAST(llm_model AS BLOB), CAST(sandbox_id AS BLOB),
+        CAST(conversation_version AS BLOB), CAST(custom AS BLOB)
+    ) THEN checksum ELSE excluded.checksum END,
     recorded = 1,
     user_id = excluded.user_id,
     created_at = excluded.created_at,
@@ -191,6 +205,15 @@ SELECT
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
     last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations WHERE recorded = 1 AND deleted_at IS NULL
+
+-- name: damaged_records
+SELECT conversation_id FROM conversations
+WHERE recorded = 1 AND deleted_at IS NULL AND checksum IS NOT row_crc(
+    CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(created_at AS BLOB), CAST(title AS BLOB),
+    CAST(selected_repository AS BLOB), CAST(selected_branch AS BLOB), CAST(git_provider AS BLOB),
+    CAST(trigger_kind AS BLOB), CAST(pr_number AS BLOB), CAST(llm_model AS BLOB), CAST(sandbox_id AS BLOB),
+    CAST(conversation_version AS BLOB), CAST(custom AS BLOB)
+)
 
 -- name: titles_after
 -- The titles of numbers above 1, with their folded forms; 2 how many.

@@ -4,11 +4,11 @@ SELECT conversation_id, user_id FROM parley.records
 WHERE uncounted AND conversation_id > $1 ORDER BY conversation_id LIMIT $2
 
 -- name: usage_position
-SELECT user_id, position, cost, prompt_tokens, completion_tokens FROM parley.usage_positions
+SELECT user_id, position, cost, prompt_tokens, completion_tokens, true FROM parley.usage_positions
 WHERE conversation_id = $1
 
 -- name: usage_lines_of
-SELECT day, model, events, prompt_tokens, completion_tokens, cost FROM parley.usage_lines
+SELECT day, model, events, prompt_tokens, completion_tokens, cost, true FROM parley.usage_lines
 WHERE conversation_id = $1 ORDER BY day, model
 
 -- name: write_usage_position
@@ -71,7 +71,7 @@ DELETE FROM parley.audit WHERE acting = $1
 
 -- name: list_audit
 -- 1 the id before, 2 whether only acts, 3 how many
-SELECT id, body FROM parley.audit WHERE id < $1 AND acting >= $2 ORDER BY id DESC LIMIT $3
+SELECT id, body, true FROM parley.audit WHERE id < $1 AND acting >= $2 ORDER BY id DESC LIMIT $3
 
 -- name: counted_conversations
 SELECT conversation_id FROM parley.usage_positions WHERE conversation_id > $1 ORDER BY conversation_id LIMIT $2
