@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,20 +30,31 @@ def run_parley(*arguments: str, cwd: Path, **variables: str) -> subprocess.Compl
 def run_on_terminal(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], bytes]:
     """Run a command whose stderr is a terminal; the second value is what that has shown."""
     screen, terminal = pty.openpty()
-    outcome = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
-        stdout=subprocess.PIPE,
-        stderr=terminal,
-        text=True,
-        check=False,
-        timeout=WAIT_SECONDS,
-    )
-    os.close(terminal)
-    shown = b""
-    with suppress(OSError):  # there is no more, and nobody to write more
-        while chunk := os.read(screen, 100_000):
-            shown += chunk
+    # Read meanwhile: a terminal takes 4 KiB, and then who writes to it waits.
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(_shown, screen)
+        try:
+            outcome = subprocess.run(
+                [*COMMAND, *arguments],
+                cwd=cwd,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+                stdout=subprocess.PIPE,
+                stderr=terminal,
+                text=True,
+                check=False,
+                timeout=WAIT_SECONDS,
+            )
+        finally:
+            os.close(terminal)
+        shown = reading.result()
     os.close(screen)
     return outcome, shown
+
+
+def _shown(screen: int) -> bytes:
+    """Return all that is written to a terminal, until nobody is left to write."""
+    shown = b""
+    with suppress(OSError):
+        while chunk := os.read(screen, 100_000):
+            shown += chunk
+    return shown
