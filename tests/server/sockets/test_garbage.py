@@ -79,6 +79,7 @@ def name_of(one):
 def kept_garbage():
     """Return the objects of our own types that only the collector would have ended."""
     gc.collect()
+    gc.freeze()  # what other tests have left costs no look any more: by the end a million objects
     gc.disable()
     of_a_server: Counter[str] = Counter()
 
@@ -100,6 +101,7 @@ def kept_garbage():
     yield find
     gc.set_debug(0)
     gc.garbage.clear()
+    gc.unfreeze()
     gc.enable()
 
 
