@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.support.backends_page",
     "tests.support.model_fixture",
     "tests.support.report",
+    "tests.support.order",
 ]
 
 
