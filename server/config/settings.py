@@ -52,6 +52,7 @@ from storage.config import (
     SqliteStorage,
     StorageConfig,
 )
+from storage.database.postgres_url import check_hosts
 
 
 def _split(value: object) -> object:
@@ -108,6 +109,7 @@ def _check_database_url(value: SecretStr) -> SecretStr:
     sound = parts.scheme in {"postgresql", "postgres"} and _AUTHORITY.fullmatch(parts.netloc)
     if not sound or "@" in parts.path or parts.fragment or any("@" in name for name, _ in named):
         raise ValueError(NO_DATABASE_URL)
+    check_hosts(value.get_secret_value())
     return value
 
 

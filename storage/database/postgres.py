@@ -15,13 +15,12 @@ Nothing else knows the driver. Three of its habits decide how it is used here:
 import asyncio
 import hashlib
 import logging
-import random
 import re
 from asyncio import AbstractEventLoop, Semaphore, Task
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -30,6 +29,7 @@ import asyncpg
 from storage.counters import Counters
 from storage.database.base import Row, load_queries
 from storage.database.outcomes import READ_ONLY_STATE, state_of, translated
+from storage.database.postgres_hosts import Address, History
 from storage.errors import MigrationError, StorageError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,10 @@ DIALECT = "postgres"
 SCHEMA = "parley"
 """The schema that the SQL files name; another one is put in its place when they are read."""
 OLDEST_VERSION = 150000
-LONGEST_BACKOFF_SECONDS = 2.0
-FIRST_BACKOFF_SECONDS = 0.1
 INDEX_DEADLINE_SECONDS = 120.0
 """Seconds that one write to the index of full-text search may take; nobody waits for it."""
 MAX_WAITING = 10_000
 """Works that may wait for a connection of one role; more are refused."""
-KEPT_STATEMENTS = 100
 NUMBERS_KNOWN = 10_000
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
@@ -80,76 +77,6 @@ class Sizes(NamedTuple):
     def of(self, role: Role) -> int:
         """Return the number of connections of a role."""
         return int(getattr(self, role.value))
-
-
-class Breaker:
-    """Refuses to connect for a while after it failed, longer each time; lets one try then."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._failures = 0
-        self._retry_at = 0.0
-        self._reason = ""
-        self.failing_since: float | None = None
-        """When the first of the failures in a row was, by the loop's clock."""
-
-    @property
-    def pause_seconds(self) -> float:
-        """Return how long nobody may connect from now on."""
-        return max(0.0, self._retry_at - self._clock())
-
-    def check(self) -> None:
-        """Raise Unavailable during the pause."""
-        if self.pause_seconds > 0:
-            raise Unavailable(f"PostgreSQL cannot be reached: {self._reason}")
-
-    def failed(self, reason: str) -> None:
-        """Begin a pause. Its length is random, so that several servers do not come together."""
-        now = self._clock()
-        limit = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self._failures)
-        pause = random.uniform(FIRST_BACKOFF_SECONDS / 2, limit)  # noqa: S311 - no secret
-        self._failures = min(self._failures + 1, 10)
-        self._retry_at = now + pause
-        self._reason = reason
-        self.failing_since = now if self.failing_since is None else self.failing_since
-
-    def connected(self) -> None:
-        """End the row of failures."""
-        self._failures = 0
-        self._retry_at = 0.0
-        self.failing_since = None
-
-
-class _Address:
-    """An address of the database, to which one connects at a time, and nobody during a pause.
-
-    One that does not answer keeps nobody from another.
-    """
-
-    def __init__(self, url: str, clock: Callable[[], float], *, has_sessions: bool) -> None:
-        self.breaker = Breaker(clock)
-        self.has_sessions = has_sessions
-        """Whether a session lasts as long as its connection, so that statements stay prepared."""
-        self._url = url
-        self._connecting = asyncio.Lock()
-
-    async def connect(self, seconds: float) -> "asyncpg.Connection[asyncpg.Record]":
-        """Return a new connection, which is the caller's to close. Raises Unavailable."""
-        self.breaker.check()
-        async with self._connecting:
-            self.breaker.check()
-            try:
-                connection = await asyncpg.connect(
-                    self._url,
-                    timeout=seconds,
-                    statement_cache_size=KEPT_STATEMENTS if self.has_sessions else 0,
-                )
-            except Exception as error:
-                reason = _reason_of(error)
-                self.breaker.failed(reason)
-                raise Unavailable(f"PostgreSQL cannot be reached: {reason}") from error
-            self.breaker.connected()
-            return connection
 
 
 class Session:
@@ -277,14 +204,21 @@ class PostgresPool:
         self._slots = {role: _Slots(role, self.sizes.of(role)) for role in Role}
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         clock = self._loop.time
-        self._address = _Address(url, clock, has_sessions=not pooler)
-        self._direct = (
-            _Address(direct_url, clock, has_sessions=True) if direct_url else self._address
+        self.history = History()
+        made = partial(
+            Address,
+            clock=clock,
+            history=self.history,
+            identify=self._queries["identify_host"],
+            moved=self._leave_host,
         )
+        self._address = made(url, has_sessions=not pooler)
+        self._direct = made(direct_url, has_sessions=True) if direct_url else self._address
         self.breaker = self._address.breaker
         self._tasks: set[Task[Any]] = set()
         self._generation = 0
-        """Connections of an earlier one lead to a host that takes no writes."""
+        """Connections of an earlier one lead to a host that is not used any more."""
+        self._lent: set[Session] = set()
         self.closed = False
         self.connects = 0
         """Connections made so far."""
@@ -356,13 +290,16 @@ class PostgresPool:
             deadline = max(self.deadline_seconds, slots.least_deadline_seconds)
             reason = f"no answer within {deadline:g} s"
             timer = self._loop.call_later(deadline, session.expire, reason)
+            self._lent.add(session)
             try:
                 return await work(session)
             finally:
                 usable = await session.leave()
                 timer.cancel()
+                self._lent.discard(session)
                 if session.read_only:
-                    self._drop_host()
+                    logger.warning("PostgreSQL takes no writes at this host; connecting anew")
+                    self._leave_host(ends_work=False)
                 if usable and self._keeps(generation):
                     slots.idle.append((generation, connection))
                 else:
@@ -414,7 +351,7 @@ class PostgresPool:
         """Return a new connection, which is the caller's to close. Raises Unavailable."""
         return await self._connect(self._address)
 
-    async def _connect(self, address: _Address) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connect(self, address: Address) -> "asyncpg.Connection[asyncpg.Record]":
         connection = await address.connect(self._connect_seconds)
         self.connects += 1
         return connection
@@ -423,26 +360,18 @@ class PostgresPool:
         """Whether connections of that generation are used again."""
         return generation == self._generation and not self.closed
 
-    def _drop_host(self) -> None:
-        """Use none of the connections any more: they may all lead to a host that is a standby now."""
-        logger.warning("PostgreSQL takes no writes at this host any more; connecting anew")
+    def _leave_host(self, *, ends_work: bool) -> None:
+        """Use none of the connections any more: they may all lead to a host that was replaced.
+
+        With `ends_work` those that are lent are closed, too, without a word to that host.
+        """
         self._generation += 1
         for slots in self._slots.values():
             while slots.idle:
                 slots.idle.pop()[1].terminate()
-
-
-def _reason_of(error: Exception) -> str:
-    """Return why a connection failed, in words that hold nothing of the address's password.
-
-    The server's words and the system's do not. The driver's own about an address that it cannot read
-    may quote any part of that; see `check_url`.
-    """
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, asyncpg.PostgresError | OSError) and str(error):
-        return " ".join(str(error).split())
-    return type(error).__name__
+        if ends_work:
+            for session in self._lent:
+                session.expire("its host was replaced")
 
 
 def place_of(url: str) -> str:

@@ -4,12 +4,12 @@ import asyncio
 import hashlib
 import logging
 from asyncio import Future, Task
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import asyncpg
 
 from storage.database.postgres import PostgresPool
+from storage.database.postgres_hosts import in_time
 from storage.errors import SchemaLocked, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class SchemaLock:
         """Connect and take the lock unless another has it. Raises Unavailable."""
         self._connection = connection = await self._pool.connect_directly()
         try:
-            with self._in_time(connection):
+            with in_time(connection, self._beat_seconds):
                 await connection.execute(KEEPALIVES)
                 query = "SELECT pg_try_advisory_lock($1)"
                 taken = await connection.fetchval(query, self._number)
@@ -101,7 +101,7 @@ class SchemaLock:
         while not ended.done() and not connection.is_closed():
             await asyncio.wait([ended], timeout=self._beat_seconds)
             try:
-                with self._in_time(connection):
+                with in_time(connection, self._beat_seconds):
                     await connection.fetchval("SELECT 1")
             except Exception as error:  # noqa: BLE001 - whatever it is, the connection is of no use
                 logger.debug("the connection that holds the schema is gone: %r", error)
@@ -123,19 +123,6 @@ class SchemaLock:
             except Unavailable:
                 pause = max(pause, self._pool.direct_pause_seconds)
             await asyncio.sleep(pause)
-
-    @contextmanager
-    def _in_time(self, connection: "asyncpg.Connection[asyncpg.Record]") -> Iterator[None]:
-        """Close a connection that does not answer within a beat.
-
-        At a timeout of its own the driver would make another one, to have the statement cancelled.
-        """
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._beat_seconds, connection.terminate)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

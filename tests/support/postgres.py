@@ -47,6 +47,8 @@ SETTINGS = {
     "log_destination": "stderr",
 }
 """Everything that decides what a commit is worth stays as it is: fsync is on."""
+READY = b"ready to accept"
+"""Said of connections, and of read-only ones by a standby."""
 ON_A_SMALL_DISK = {"min_wal_size": "32MB", "max_wal_size": "64MB"}
 
 
@@ -76,10 +78,16 @@ class PostgresServer:
     """A server over a cluster of its own in a temporary folder, reached by a socket there.
 
     With `disk_megabytes` the cluster lies on a disk of that size. Without `page_checksums` it is what
-    this version of PostgreSQL makes.
+    this version of PostgreSQL makes. As a `copy_of` a server that runs it is a standby of that.
     """
 
-    def __init__(self, disk_megabytes: int | None = None, *, page_checksums: bool = False) -> None:
+    def __init__(
+        self,
+        disk_megabytes: int | None = None,
+        *,
+        page_checksums: bool = False,
+        copy_of: "PostgresServer | None" = None,
+    ) -> None:
         self._prefix, user = _as_user()
         self.folder = Path(mkdtemp(prefix="parley-pg-"))
         self._disk: SmallDisk | None = None
@@ -91,6 +99,14 @@ class PostgresServer:
             self._prefix = [*self._disk.within, *self._prefix]
         self._announced: Announced | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self.settings = SETTINGS if disk_megabytes is None else SETTINGS | ON_A_SMALL_DISK
+        """Settings that it gets at its next start."""
+        if copy_of is not None:
+            self._run(
+                *("pg_basebackup", "--no-sync", "-D", str(self.folder / "data"), "-U", DATABASE),
+                *("-h", str(copy_of.folder), "--checkpoint=fast", "-R"),
+            )
+            return
         self._run(
             *("initdb", "--no-sync", "-D", str(self.folder / "data"), "-U", DATABASE),
             *("--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"),
@@ -125,16 +141,13 @@ class PostgresServer:
 
     def launch(self) -> None:
         """Start. It ends with the thread that calls this: let that be the main one."""
-        chosen = SETTINGS if self._disk is None else SETTINGS | ON_A_SMALL_DISK
-        settings = [f"--{name}={value}" for name, value in chosen.items()]
+        settings = [f"--{name}={value}" for name, value in self.settings.items()]
         command = [
             *self._prefix,
             program("postgres", *BINARIES),
             *("-D", str(self.folder / "data"), "-k", str(self.folder), *settings),
         ]
-        self._announced = Announced(
-            command, b"ready to accept connections", self.folder / "log", start_new_session=True
-        )
+        self._announced = Announced(command, READY, self.folder / "log", start_new_session=True)
         self._process = self._announced.process
 
     def wait(self) -> None:
@@ -159,6 +172,22 @@ class PostgresServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(START_SECONDS)
+
+    def kill(self) -> None:
+        """End it and its backends as a machine that stops does: none of them says a word."""
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        backends = main.children()
+        main.kill()
+        for backend in backends:
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                backend.kill()
+        self._process.wait(START_SECONDS)
+        psutil.wait_procs(backends, START_SECONDS)
+
+    def promote(self) -> None:
+        """Have a standby take writes, and wait until it does."""
+        self._run("pg_ctl", "promote", "-w", "-D", str(self.folder / "data"))
 
     def freeze(self) -> None:
         """Stop it in the middle of whatever it does: it keeps its connections and answers nothing."""

@@ -140,5 +140,10 @@ UPDATE parley.barrier SET passed = passed + 1
 SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off', pg_is_in_recovery(),
     current_setting('server_version_num')::integer
 
+-- name: identify_host
+-- The control file knows of a promotion only after a checkpoint; the name of a segment at once.
+SELECT current_setting('transaction_read_only') = 'on', (SELECT system_identifier FROM pg_control_system()),
+    CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END
+
 -- name: reach
 SELECT pg_is_in_recovery()
