@@ -35,6 +35,8 @@ LOCK_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 """Seconds in which one migration must get its locks."""
 LONGEST_PAUSE_SECONDS = 1.0
+LOOK_SECONDS = 10.0
+"""Seconds in which a start learns whether anything is due."""
 LONGEST_SECONDS = 6 * 60 * 60.0
 """Seconds that all of them may take, those of another process included."""
 
@@ -97,11 +99,18 @@ async def migrate_postgres(
     the change takes, and while that waits LOCK_SECONDS at a time. Raises MigrationError when the
     schema was written by a newer version that does not only add, an applied migration has since been
     changed, or a server is running that a contract would harm; Unavailable when a lock was not to be
-    had within PATIENCE_SECONDS, or the server is away.
+    had within PATIENCE_SECONDS, or the server is away: where nothing is due, that is known after
+    LOOK_SECONDS.
     """
     known = load_migrations(folder)
     run = _Run(pool, known, contract=contract)
     applied: list[str] = []
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            if await pool.run(Role.RECORD, run.is_done):
+                return Migrated([], [one.name for one in run.waiting])
+    except TimeoutError as error:
+        raise Unavailable(f"the database has not answered for {LOOK_SECONDS:g} s") from error
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             while (one := await run.apply_next()) is not None:
@@ -134,6 +143,13 @@ class _Run:
         self._is_new = False
         """Whether this run has made the schema."""
 
+    async def is_done(self, session: Session) -> bool:
+        """Return whether the schema is there and nothing is due that may be applied. Waits for no lock.
+
+        Raises MigrationError as `migrate_postgres` does, and what the session raises.
+        """
+        return await self._is_made(session) and not await self._read_due(session)
+
     async def apply_next(self) -> Migration | None:
         """Apply the next migration, trying again while others are in its way.
 
@@ -163,15 +179,7 @@ class _Run:
             if not await self._is_made(session):
                 made = f"CREATE SCHEMA IF NOT EXISTS {self._schema};"
                 await session.execute(made + in_schema(_MAKE, self._schema))
-            done = await session.fetch("read_migrations")
-            self._is_new = self._is_new or not done
-            problems = misfits(done, self._known)
-            if problems:
-                raise MigrationError(problems[0])
-            numbers = {number for number, *_ in done}
-            due = [one for one in self._known if one.number not in numbers]
-            self.waiting = [one for one in due if not self._may_apply(one)]
-            due = [one for one in due if self._may_apply(one)]
+            due = await self._read_due(session)
             if not due:
                 return None
             await self._apply(session, due[0])
@@ -179,6 +187,18 @@ class _Run:
             await session.fetch("add_migration", *due[0][:2], due[0].checksum, kind)
             failpoint("migration.begun")
         return due[0]
+
+    async def _read_due(self, session: Session) -> list[Migration]:
+        """Return the migrations to apply, in order; those that wait to be asked for go to `waiting`."""
+        done = await session.fetch("read_migrations")
+        self._is_new = self._is_new or not done
+        problems = misfits(done, self._known)
+        if problems:
+            raise MigrationError(problems[0])
+        numbers = {number for number, *_ in done}
+        due = [one for one in self._known if one.number not in numbers]
+        self.waiting = [one for one in due if not self._may_apply(one)]
+        return [one for one in due if self._may_apply(one)]
 
     def _may_apply(self, migration: Migration) -> bool:
         return self._contract or self._is_new or self._kinds[migration.number] != CONTRACT

@@ -20,15 +20,17 @@ from storage.backends import backend_of
 from storage.backends.postgres import OpenedPostgres
 from storage.database.migrate import Migrated, load_migrations
 from storage.database.migrate_postgres import (
+    LOOK_SECONDS,
     POSTGRES_MIGRATIONS,
     SchemaRange,
+    _lock_of,
     kind_of,
     migrate_postgres,
     range_of,
 )
 from storage.database.postgres import PostgresPool
 from storage.database.postgres_lock import SchemaLock
-from storage.errors import MigrationError, SchemaLocked
+from storage.errors import MigrationError, SchemaLocked, Unavailable
 from storage.opening import open_storage
 from tests.support.postgres import (
     DATABASE,
@@ -311,6 +313,27 @@ async def test_servers_that_bring_an_older_schema_up_to_date_at_once_apply_each_
     assert [hour for (hour,) in hours] == ["2026-01-01T10"]
     query = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT indisvalid"
     assert (await ask(query))[0][0] == 0
+
+
+async def test_a_start_with_nothing_due_waits_for_nobody_who_migrates(pool, shipped):
+    await migrate_postgres(pool, shipped)
+
+    async with other_transaction("SELECT pg_advisory_xact_lock($1)", _lock_of(pool.schema)):
+        async with asyncio.timeout(LOOK_SECONDS):
+            done = await migrate_postgres(pool, shipped)
+
+    assert done == Migrated([], [])
+
+
+async def test_a_start_over_a_table_of_migrations_that_cannot_be_read_ends(
+    pool, shipped, monkeypatch
+):
+    monkeypatch.setattr("storage.database.migrate_postgres.LOOK_SECONDS", 0.2)
+    await migrate_postgres(pool, shipped)
+
+    async with other_transaction("LOCK TABLE parley.migrations", schema=pool.schema):
+        with pytest.raises(Unavailable, match=r"has not answered for 0\.2 s"):
+            await migrate_postgres(pool, shipped)
 
 
 async def test_a_contract_that_would_harm_a_server_that_is_running_is_refused(pool, shipped):
