@@ -48,19 +48,25 @@ class Told:
                     self.deleted = True
 
 
-async def crashed(data_dir, kind, point, hit):
-    """Run a process that ends at a point and return its lines; None if the point is not reached."""
+async def crashed(folder, kind, point, hits):
+    """Run a process per hit that ends at a point; yield the folder and the lines of each that did."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.crashing", str(data_dir), kind, point, str(hit)),
+        *(sys.executable, "-m", "tests.support.crashing", str(folder), kind, point),
+        *map(str, hits),
         cwd=REPOSITORY,
         stdin=DEVNULL,
         stdout=PIPE,
     )
     output, _ = await process.communicate()
-    if process.returncode == 0:
-        return None
-    assert process.returncode == CRASHED
-    return Told(output.decode())
+    assert process.returncode == 0
+    codes = output.split()
+    for hit, code in zip(hits, map(int, codes), strict=False):
+        if code == 0:
+            assert hit == hits[len(codes) - 1]
+            return
+        assert code == CRASHED
+        yield folder / str(hit), Told((folder / f"{hit}.told").read_text(encoding="utf-8"))
+    assert len(codes) == len(hits)
 
 
 async def check(data_dir, kind, told):
@@ -110,11 +116,7 @@ async def test_whatever_was_told_before_a_crash_at_a_step_is_there_once(
     tmp_path, kind, point, record_property
 ):
     reached = acknowledged = 0
-    for hit in HITS:
-        data_dir = tmp_path / str(hit)
-        told = await crashed(data_dir, kind, point, hit)
-        if told is None:
-            break
+    async for data_dir, told in crashed(tmp_path, kind, point, HITS):
         await check(data_dir, kind, told)
         reached += 1
         acknowledged += sum(one.acknowledgements for one in told.histories.values())
