@@ -74,9 +74,12 @@ async def test_one_client_that_sends_without_waiting_cannot_fill_the_memory(
 
         await flood(server, conversation_id, sent)
         grown = status_bytes(server.pid, "VmHWM") - before
-        kept = await stored_bytes(api, conversation_id) if storage == "memory" else 0
+        # To read the log takes longer than to write it; it matters where the growth is too much.
+        in_memory = storage == "memory" and grown > GROWTH_BYTES
+        kept = await stored_bytes(api, conversation_id) if in_memory else 0
 
-        figures = f"+{grown // MEBIBYTE} MiB, of which {kept // MEBIBYTE} MiB are the log"
+        figures = f"+{grown // MEBIBYTE} MiB"
+        figures += f", of which {kept // MEBIBYTE} MiB are the log" if in_memory else ""
         record_property("figures", figures)
         assert grown - kept <= GROWTH_BYTES, figures
         assert server.running
