@@ -400,9 +400,18 @@ async def test_a_database_beside_which_no_file_can_be_made_is_read_if_it_was_clo
     assert check_database_logs(filled / NAME) == []
 
 
-async def test_a_damaged_row_is_not_made_sound_by_what_is_written_over_it(filled):
-    change(filled, "UPDATE conversations SET llm_model = 'other' WHERE conversation_id = 'c'")
-    change(filled, "UPDATE audit SET body = replace(body, 'drain', 'drawn')")
+@pytest.mark.parametrize(
+    ("of_record", "of_act"),
+    [
+        ("llm_model = 'other'", "body = replace(body, 'drain', 'drawn')"),
+        ("checksum = NULL", "checksum = NULL"),
+    ],
+)
+async def test_a_damaged_row_is_not_made_sound_by_what_is_written_over_it(
+    of_record, of_act, filled
+):
+    change(filled, f"UPDATE conversations SET {of_record} WHERE conversation_id = 'c'")  # noqa: S608
+    change(filled, f"UPDATE audit SET {of_act}")  # noqa: S608
 
     async with open_storage(SqliteStorage(data_dir=filled)) as storage:
         await storage.conversations.for_user("ann").update_metadata("c", MetadataChange(title="t"))

@@ -60,7 +60,7 @@ INSERT INTO audit (acting, body, checksum) VALUES (?1, ?2, row_crc(CAST(?1 AS BL
 -- name: change_audit
 -- A record that fails its checksum goes on failing it.
 UPDATE audit SET body = ?1, checksum = iif(
-    checksum <> row_crc(CAST(acting AS BLOB), CAST(body AS BLOB)), checksum, row_crc(CAST(acting AS BLOB), CAST(?1 AS BLOB))
+    checksum IS NOT row_crc(CAST(acting AS BLOB), CAST(body AS BLOB)), checksum, row_crc(CAST(acting AS BLOB), CAST(?1 AS BLOB))
 )
 WHERE id = ?2
 

@@ -21,7 +21,7 @@ INSERT INTO conversations (
     )
 )
 ON CONFLICT (conversation_id) DO UPDATE SET
-    checksum = CASE WHEN recorded = 1 AND checksum <> row_crc(
+    checksum = CASE WHEN recorded = 1 AND checksum IS NOT row_crc(
         CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(created_at AS BLOB), CAST(title AS BLOB),
         CAST(selected_repository AS BLOB), CAST(selected_branch AS BLOB), CAST(git_provider AS BLOB),
         CAST(trigger_kind AS BLOB), CAST(pr_number AS BLOB), CAST(llm_model AS BLOB), CAST(sandbox_id AS BLOB),
