@@ -126,7 +126,9 @@ async def test_a_page_that_was_away_for_long_says_how_far_behind_it_is(browser, 
             int(mark.split()[0].replace(",", "")) for mark in marks if mark.endswith("behind")
         ]
         assert behind
-        assert behind == sorted(behind, reverse=True)
+        # On a slow machine what has come is counted before the end of the log is known.
+        falling = behind[behind.index(max(behind)) :]
+        assert falling == sorted(falling, reverse=True), "|".join(marks)
         assert not await reader.found_fault(excused=OUTAGE)
         await context.close()
 
