@@ -37,7 +37,7 @@ async def _mend(stores: Stores, record: ConversationMetadata) -> list[str]:
     fold, done = LogFold(), []
     known = await _usage_of(stores, key)
     usage = ConversationUsage(conversation_id=key)
-    position = known.position if isinstance(known, ConversationUsage) else 0
+    position = 0 if known is None else known.position
     is_indexed = await _finds(stores, key, NO_KEY, None)
     async for part in stores.parts(key, head.next_id):
         if part.damage is not None:
@@ -54,21 +54,18 @@ async def _mend(stores: Stores, record: ConversationMetadata) -> list[str]:
     if differing or fold.summary.last_state_id != head.last_state_id:
         await events.refold(key, head.next_id, fold.summary)
         done.append(f"mended: {differs(key, differing or ['last_state_id'])}")
-    is_uncounted = known is None
-    if isinstance(known, ConversationUsage):
-        is_uncounted = (known.position, known.lines) == (usage.position, usage.lines)
-    if not is_uncounted:
+    if known is not None and (known.position, known.lines) != (usage.position, usage.lines):
         await UsageLedger(events, stores.storage.usage).recount(key)
         done.append(f"the usage of conversation {key} is counted anew")
     return done
 
 
-async def _usage_of(stores: Stores, key: str) -> ConversationUsage | Damaged | None:
-    """Return the count of a conversation, or its damage: it is made anew all the same."""
+async def _usage_of(stores: Stores, key: str) -> ConversationUsage | None:
+    """Return the count of a conversation; a damaged one is one that no log comes to."""
     try:
         return await stores.storage.usage.load(key)
-    except Damaged as damage:
-        return damage
+    except Damaged:
+        return ConversationUsage(conversation_id=key, position=-1)
 
 
 async def _finds(stores: Stores, key: str, digest: bytes, event_id: int | None) -> bool:

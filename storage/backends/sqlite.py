@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -199,31 +199,40 @@ def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
         ("files of workspaces", load_queries()["all_workspace_blobs"], _blob_problem),
     )
     for subject, query, problem_of in checks:
-        try:
-            ((count,),) = connection.execute(f"SELECT count(*) FROM ({query})")  # noqa: S608 - ours
-            with closing(connection.execute(query)) as rows:
-                found = (problem_of(row) for row in track(rows, subject, count))
-                yield from (problem for problem in found if problem is not None)
-        except SQLITE_ERRORS as error:
-            if not str(error).startswith(("no such table", "no such column")):
-                yield f"{subject} cannot be read: {error}"
-    yield from _failed_checksums(connection)
+        yield from _if_there(subject, _problems_of(connection, subject, query, problem_of, track))
+    for query, what in (
+        ("damaged_records", "the record of conversation"),
+        ("damaged_usage", "the usage of conversation"),
+        ("damaged_audit", "audit record"),
+    ):
+        yield from _if_there("the checksums", _failed_checksums(connection, query, what))
 
 
-def _failed_checksums(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield the rows that are not as they were written; an older version kept no checksums."""
-    whats = {
-        "damaged_records": "the record of conversation",
-        "damaged_usage": "the usage of conversation",
-        "damaged_audit": "audit record",
-    }
-    for query, what in whats.items():
-        try:
-            with closing(connection.execute(load_queries()[query])) as rows:
-                yield from (f"{what} {key} fails its checksum" for (key,) in rows)
-        except SQLITE_ERRORS as error:
-            if not str(error).startswith(("no such table", "no such column")):
-                yield f"the checksums cannot be compared: {error}"
+def _if_there(subject: str, problems: Iterator[str]) -> Iterator[str]:
+    """Yield problems, that of what cannot be read too; an older version had not all there is."""
+    try:
+        yield from problems
+    except SQLITE_ERRORS as error:
+        if not str(error).startswith(("no such table", "no such column")):
+            yield f"{subject} cannot be read: {error}"
+
+
+def _problems_of(
+    connection: sqlite3.Connection,
+    subject: str,
+    query: str,
+    problem_of: Callable[[Row], str | None],
+    track: Track,
+) -> Iterator[str]:
+    ((count,),) = connection.execute(f"SELECT count(*) FROM ({query})")  # noqa: S608 - ours
+    with closing(connection.execute(query)) as rows:
+        found = (problem_of(row) for row in track(rows, subject, count))
+        yield from (problem for problem in found if problem is not None)
+
+
+def _failed_checksums(connection: sqlite3.Connection, query: str, what: str) -> Iterator[str]:
+    with closing(connection.execute(load_queries()[query])) as rows:
+        yield from (f"{what} {key} fails its checksum" for (key,) in rows)
 
 
 def _user_record_problem(row: Row) -> str | None:

@@ -232,8 +232,10 @@ async def test_the_owners_in_tombstones_of_earlier_versions_are_cleared(tmp_path
             " WHERE conversation_id = 'gone'",
             (ANN,),
         )
-        for table in ("conversations", "usage_positions", "usage_lines", "audit"):
-            connection.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
+        for name in ("records", "usage_positions", "usage_lines", "audit"):
+            connection.execute(f"DROP VIEW checked_{name}")
+        for name in ("conversations", "usage_positions", "usage_lines", "audit"):
+            connection.execute(f"ALTER TABLE {name} DROP COLUMN checksum")
         connection.execute("DELETE FROM migrations WHERE name >= '0016_tombstones.sql'")
 
     async with open_stores(config_of("sqlite", tmp_path)) as stores:

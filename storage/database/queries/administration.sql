@@ -7,16 +7,11 @@ WHERE one.recorded = 1 AND one.deleted_at IS NULL
 ORDER BY one.conversation_id LIMIT ?2
 
 -- name: usage_position
-SELECT user_id, position, cost, prompt_tokens, completion_tokens, checksum IS row_crc(
-    CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(position AS BLOB), cost,
-    CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB)
-) FROM usage_positions WHERE conversation_id = ?
+SELECT user_id, position, cost, prompt_tokens, completion_tokens, checksum IS computed FROM checked_usage_positions
+WHERE conversation_id = ?
 
 -- name: usage_lines_of
-SELECT day, model, events, prompt_tokens, completion_tokens, cost, checksum IS row_crc(
-    CAST(conversation_id AS BLOB), CAST(day AS BLOB), CAST(model AS BLOB), CAST(events AS BLOB),
-    CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB), cost
-) FROM usage_lines
+SELECT day, model, events, prompt_tokens, completion_tokens, cost, checksum IS computed FROM checked_usage_lines
 WHERE conversation_id = ? ORDER BY day, model
 
 -- name: write_usage_position
@@ -59,8 +54,9 @@ INSERT INTO audit (acting, body, checksum) VALUES (?1, ?2, row_crc(CAST(?1 AS BL
 
 -- name: change_audit
 -- A record that fails its checksum goes on failing it.
-UPDATE audit SET body = ?1, checksum = iif(
-    checksum IS NOT row_crc(CAST(acting AS BLOB), CAST(body AS BLOB)), checksum, row_crc(CAST(acting AS BLOB), CAST(?1 AS BLOB))
+UPDATE audit SET body = ?1, checksum = (
+    SELECT iif(checksum IS computed, row_crc(CAST(acting AS BLOB), CAST(?1 AS BLOB)), checksum)
+    FROM checked_audit AS c WHERE c.id = audit.id
 )
 WHERE id = ?2
 
@@ -71,24 +67,15 @@ DELETE FROM audit WHERE acting = ?1
 
 -- name: list_audit
 -- 1 the id before, 2 whether only acts, 3 how many
-SELECT id, body, checksum IS row_crc(CAST(acting AS BLOB), CAST(body AS BLOB))
-FROM audit WHERE id < ?1 AND acting >= ?2 ORDER BY id DESC LIMIT ?3
+SELECT id, body, checksum IS computed FROM checked_audit WHERE id < ?1 AND acting >= ?2 ORDER BY id DESC LIMIT ?3
 
 -- name: damaged_usage
-SELECT DISTINCT conversation_id FROM (
-    SELECT conversation_id FROM usage_positions WHERE checksum IS NOT row_crc(
-        CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(position AS BLOB), cost,
-        CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB)
-    )
-    UNION ALL
-    SELECT conversation_id FROM usage_lines WHERE checksum IS NOT row_crc(
-        CAST(conversation_id AS BLOB), CAST(day AS BLOB), CAST(model AS BLOB), CAST(events AS BLOB),
-        CAST(prompt_tokens AS BLOB), CAST(completion_tokens AS BLOB), cost
-    )
-)
+SELECT conversation_id FROM checked_usage_positions WHERE checksum IS NOT computed
+UNION
+SELECT conversation_id FROM checked_usage_lines WHERE checksum IS NOT computed
 
 -- name: damaged_audit
-SELECT id FROM audit WHERE checksum IS NOT row_crc(CAST(acting AS BLOB), CAST(body AS BLOB))
+SELECT id FROM checked_audit WHERE checksum IS NOT computed
 
 -- name: inventory
 SELECT

@@ -21,12 +21,10 @@ INSERT INTO conversations (
     )
 )
 ON CONFLICT (conversation_id) DO UPDATE SET
-    checksum = CASE WHEN recorded = 1 AND checksum IS NOT row_crc(
-        CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(created_at AS BLOB), CAST(title AS BLOB),
-        CAST(selected_repository AS BLOB), CAST(selected_branch AS BLOB), CAST(git_provider AS BLOB),
-        CAST(trigger_kind AS BLOB), CAST(pr_number AS BLOB), CAST(llm_model AS BLOB), CAST(sandbox_id AS BLOB),
-        CAST(conversation_version AS BLOB), CAST(custom AS BLOB)
-    ) THEN checksum ELSE excluded.checksum END,
+    checksum = iif(
+        EXISTS (SELECT 1 FROM checked_records AS c WHERE c.number = conversations.number AND c.checksum IS NOT c.computed),
+        checksum, excluded.checksum
+    ),
     recorded = 1,
     user_id = excluded.user_id,
     created_at = excluded.created_at,
@@ -207,13 +205,7 @@ SELECT
 FROM conversations WHERE recorded = 1 AND deleted_at IS NULL
 
 -- name: damaged_records
-SELECT conversation_id FROM conversations
-WHERE recorded = 1 AND deleted_at IS NULL AND checksum IS NOT row_crc(
-    CAST(conversation_id AS BLOB), CAST(user_id AS BLOB), CAST(created_at AS BLOB), CAST(title AS BLOB),
-    CAST(selected_repository AS BLOB), CAST(selected_branch AS BLOB), CAST(git_provider AS BLOB),
-    CAST(trigger_kind AS BLOB), CAST(pr_number AS BLOB), CAST(llm_model AS BLOB), CAST(sandbox_id AS BLOB),
-    CAST(conversation_version AS BLOB), CAST(custom AS BLOB)
-)
+SELECT conversation_id FROM checked_records WHERE checksum IS NOT computed
 
 -- name: titles_after
 -- The titles of numbers above 1, with their folded forms; 2 how many.
