@@ -22,10 +22,11 @@ from storage.database.migrate_postgres import (
     misfits,
     record_use,
 )
-from storage.database.postgres import PostgresPool, Role, Sizes, check_promises, place_of
+from storage.database.postgres import PostgresPool, Role, Sizes, check_promises
 from storage.database.postgres_database import PostgresDatabase
 from storage.database.postgres_lock import SchemaLock
 from storage.database.postgres_reading import Reader, reading
+from storage.database.postgres_url import place_of
 from storage.errors import StorageError
 from storage.inventory import Inventory, StorageReport, Track, untracked
 from storage.sealing.key import SealingKey, find_cipher

@@ -22,7 +22,6 @@ from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar, cast
-from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
@@ -372,14 +371,6 @@ class PostgresPool:
         if ends_work:
             for session in self._lent:
                 session.expire("its host was replaced")
-
-
-def place_of(url: str) -> str:
-    """Return the hosts and the name of a database, without who asks and the password."""
-    parts = urlsplit(url)
-    asked = dict(parse_qsl(parts.query))
-    hosts = parts.netloc.rpartition("@")[2] or asked.get("host", "localhost")
-    return f"{hosts}/{parts.path.removeprefix('/') or asked.get('dbname', '')}".removesuffix("/")
 
 
 @lru_cache(maxsize=NUMBERS_KNOWN)

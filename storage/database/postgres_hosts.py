@@ -95,20 +95,18 @@ class History:
 
         Raises Unavailable for one that was replaced, and for one of another cluster.
         """
-        newest, self.newest = self.newest, found
-        if newest is None or newest == found:
-            return False
-        if newest.system == found.system and newest.timeline < found.timeline:
-            return True
-        self.newest = newest
+        newest = self.newest or found
         if newest.system != found.system:
             raise Unavailable(
                 f"it belongs to the cluster {found.system}, and what was written here lies in"
                 f" {newest.system}"
             )
-        raise Unavailable(
-            f"it was replaced: it is on timeline {found.timeline}, and {newest.timeline} was seen"
-        )
+        if newest.timeline > found.timeline:
+            raise Unavailable(
+                f"it was replaced: it is on timeline {found.timeline}, and {newest.timeline} was seen"
+            )
+        self.newest = found
+        return newest != found
 
 
 class Address:

@@ -1,7 +1,8 @@
 """The hosts that the address of a PostgreSQL database names; needs no driver."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 DEFAULT_PORT = 5432
 TARGETS = frozenset(("any", "primary", "read-write"))
@@ -37,7 +38,7 @@ def hosts_of(url: str) -> list[Host]:
     """
     parts = urlsplit(url)
     asked = dict(parse_qsl(parts.query))
-    listed = parts.netloc.rpartition("@")[2] or asked.get("host", "")
+    listed = _listed(parts, asked)
     if not listed:
         return []
     names = listed.split(",")
@@ -46,6 +47,19 @@ def hosts_of(url: str) -> list[Host]:
         raise ValueError(f"{len(names)} hosts have {len(ports)} ports: give one, or one each")
     ports = ports * len(names) if len(ports) == 1 else ports
     return [_host_of(name, port) for name, port in zip(names, ports, strict=True)]
+
+
+def place_of(url: str) -> str:
+    """Return the hosts and the name of a database, without who asks and the password."""
+    parts = urlsplit(url)
+    asked = dict(parse_qsl(parts.query))
+    hosts = _listed(parts, asked) or "localhost"
+    return f"{hosts}/{parts.path.removeprefix('/') or asked.get('dbname', '')}".removesuffix("/")
+
+
+def _listed(parts: SplitResult, asked: Mapping[str, str]) -> str:
+    """Return the hosts as they stand in an address, in either form."""
+    return parts.netloc.rpartition("@")[2] or asked.get("host", "")
 
 
 def _host_of(text: str, port: str) -> Host:

@@ -23,8 +23,9 @@ from storage.backends import backend_of
 from storage.backends.postgres import OpenedPostgres
 from storage.config import PostgresStorage
 from storage.conversations.metadata import ConversationMetadata
-from storage.database.postgres import PostgresPool, number_of, place_of
+from storage.database.postgres import PostgresPool, number_of
 from storage.database.postgres_lock import SchemaLock, number_of_lock
+from storage.database.postgres_url import place_of
 from storage.errors import MigrationError, SchemaLocked, Unavailable, WrongKey
 from storage.opening import open_storage
 from storage.users import CustomSecret, Secrets

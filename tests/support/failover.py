@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -10,12 +11,12 @@ from tests.support.postgres import DATABASE, PostgresServer
 from tests.support.waiting import until
 
 
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Two servers of one cluster and the address that names both."""
 
-    def __init__(self, primary: PostgresServer, standby: PostgresServer) -> None:
-        self.primary = primary
-        self.standby = standby
+    primary: PostgresServer
+    standby: PostgresServer
 
     @property
     def url(self) -> str:
