@@ -18,6 +18,7 @@ from storage.database.migrate import Migrated, load_migrations
 from storage.database.migrate_postgres import (
     LONGEST_SECONDS,
     POSTGRES_MIGRATIONS,
+    is_migrated,
     migrate_postgres,
     misfits,
     record_use,
@@ -86,7 +87,8 @@ class PostgresBackend(Backend):
             stack.push_async_callback(lock.close)
             await lock.take()
         await check_promises(pool)
-        await self.migrate()
+        if not await is_migrated(pool):
+            await self.migrate()
         await record_use(pool)
         key = SealingKey(DatabaseKeyMark(database), None, self.secret_key)
         await key.for_reading()

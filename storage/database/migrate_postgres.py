@@ -35,8 +35,6 @@ LOCK_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 """Seconds in which one migration must get its locks."""
 LONGEST_PAUSE_SECONDS = 1.0
-LOOK_SECONDS = 10.0
-"""Seconds in which a start learns whether anything is due."""
 LONGEST_SECONDS = 6 * 60 * 60.0
 """Seconds that all of them may take, those of another process included."""
 
@@ -89,6 +87,15 @@ def misfits(done: Sequence[Row], known: Sequence[Migration]) -> list[str]:
     ]
 
 
+async def is_migrated(pool: PostgresPool, folder: Traversable = POSTGRES_MIGRATIONS) -> bool:
+    """Return whether `migrate_postgres` would apply nothing, contracts left aside. Waits for no lock.
+
+    Raises MigrationError as that does, Unavailable within the deadline of the pool's connections.
+    """
+    run = _Run(pool, load_migrations(folder), contract=False)
+    return await pool.run(Role.READ, run.is_done)
+
+
 async def migrate_postgres(
     pool: PostgresPool, folder: Traversable = POSTGRES_MIGRATIONS, *, contract: bool = False
 ) -> Migrated:
@@ -99,18 +106,11 @@ async def migrate_postgres(
     the change takes, and while that waits LOCK_SECONDS at a time. Raises MigrationError when the
     schema was written by a newer version that does not only add, an applied migration has since been
     changed, or a server is running that a contract would harm; Unavailable when a lock was not to be
-    had within PATIENCE_SECONDS, or the server is away: where nothing is due, that is known after
-    LOOK_SECONDS.
+    had within PATIENCE_SECONDS, or the server is away.
     """
     known = load_migrations(folder)
     run = _Run(pool, known, contract=contract)
     applied: list[str] = []
-    try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            if await pool.run(Role.RECORD, run.is_done):
-                return Migrated([], [one.name for one in run.waiting])
-    except TimeoutError as error:
-        raise Unavailable(f"the database has not answered for {LOOK_SECONDS:g} s") from error
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             while (one := await run.apply_next()) is not None:
@@ -144,10 +144,7 @@ class _Run:
         """Whether this run has made the schema."""
 
     async def is_done(self, session: Session) -> bool:
-        """Return whether the schema is there and nothing is due that may be applied. Waits for no lock.
-
-        Raises MigrationError as `migrate_postgres` does, and what the session raises.
-        """
+        """Return whether the schema is there and nothing is due that may be applied."""
         return await self._is_made(session) and not await self._read_due(session)
 
     async def apply_next(self) -> Migration | None:
@@ -206,7 +203,7 @@ class _Run:
     async def _lock(self, session: Session) -> None:
         # Held until the commit, so that it works through a pooler, too. It is not waited for at the
         # server: CREATE INDEX CONCURRENTLY would wait for whoever does that.
-        ((taken,),) = await session.fetch("try_lock", _lock_of(self._schema))
+        ((taken,),) = await session.fetch("try_lock", number_of_migrations_lock(self._schema))
         if not taken:
             raise _SomebodyElse("another process is migrating the schema")
 
@@ -260,7 +257,7 @@ ALTER TABLE parley.migrations ADD COLUMN IF NOT EXISTS kind text NOT NULL DEFAUL
 """
 
 
-def _lock_of(schema: str) -> int:
+def number_of_migrations_lock(schema: str) -> int:
     """Return the number of the lock under which a schema is migrated."""
     digest = hashlib.sha256(f"parley migrations of {schema}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

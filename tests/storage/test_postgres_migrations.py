@@ -20,12 +20,12 @@ from storage.backends import backend_of
 from storage.backends.postgres import OpenedPostgres
 from storage.database.migrate import Migrated, load_migrations
 from storage.database.migrate_postgres import (
-    LOOK_SECONDS,
     POSTGRES_MIGRATIONS,
     SchemaRange,
-    _lock_of,
+    is_migrated,
     kind_of,
     migrate_postgres,
+    number_of_migrations_lock,
     range_of,
 )
 from storage.database.postgres import PostgresPool
@@ -42,7 +42,7 @@ from tests.support.postgres import (
 )
 from tests.support.servers import REPOSITORY
 from tests.support.tcp_proxy import copy
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
 FIRST = """
 CREATE TABLE parley.a (x integer PRIMARY KEY, y integer);
@@ -315,25 +315,45 @@ async def test_servers_that_bring_an_older_schema_up_to_date_at_once_apply_each_
     assert (await ask(query))[0][0] == 0
 
 
-async def test_a_start_with_nothing_due_waits_for_nobody_who_migrates(pool, shipped):
+async def test_a_start_with_nothing_due_waits_for_nobody_who_migrates(tmp_path):
+    async with postgres_storage(tmp_path) as config:
+        async with open_storage(config):
+            pass
+
+        lock = number_of_migrations_lock(config.schema_name)
+        async with (
+            other_transaction("SELECT pg_advisory_xact_lock($1)", lock),
+            asyncio.timeout(WAIT_SECONDS),
+            open_storage(config) as storage,
+        ):
+            assert isinstance(storage, OpenedPostgres)
+            assert await is_migrated(storage.pool)
+
+
+async def test_what_is_due_of_a_schema_is_known_without_applying_it(pool, shipped):
+    assert not await is_migrated(pool, shipped)
     await migrate_postgres(pool, shipped)
+    last = len(load_migrations(shipped))
+    add(shipped, {named(last + 1, "contract"): "-- kind: contract\nSELECT 1;"})
+    assert await is_migrated(pool, shipped)
+    add(shipped, {named(last + 2, "expand"): "-- kind: expand\nSELECT 1;"})
 
-    async with other_transaction("SELECT pg_advisory_xact_lock($1)", _lock_of(pool.schema)):
-        async with asyncio.timeout(LOOK_SECONDS):
-            done = await migrate_postgres(pool, shipped)
-
-    assert done == Migrated([], [])
+    assert not await is_migrated(pool, shipped)
 
 
-async def test_a_start_over_a_table_of_migrations_that_cannot_be_read_ends(
-    pool, shipped, monkeypatch
-):
-    monkeypatch.setattr("storage.database.migrate_postgres.LOOK_SECONDS", 0.2)
-    await migrate_postgres(pool, shipped)
+async def test_a_start_ends_where_the_table_of_migrations_cannot_be_read(tmp_path):
+    async with postgres_storage(tmp_path) as config:
+        async with open_storage(config):
+            pass
+        hasty = config.model_copy(update={"deadline_seconds": 0.5})
 
-    async with other_transaction("LOCK TABLE parley.migrations", schema=pool.schema):
-        with pytest.raises(Unavailable, match=r"has not answered for 0\.2 s"):
-            await migrate_postgres(pool, shipped)
+        async with (
+            other_transaction("LOCK TABLE parley.migrations", schema=config.schema_name),
+            asyncio.timeout(WAIT_SECONDS),
+        ):
+            with pytest.raises(Unavailable, match=r"no answer within 0\.5 s"):
+                async with open_storage(hasty):
+                    pass
 
 
 async def test_a_contract_that_would_harm_a_server_that_is_running_is_refused(pool, shipped):
