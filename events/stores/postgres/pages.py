@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from itertools import accumulate, pairwise
 
 from events.event import StoredEvent
 
@@ -26,14 +27,14 @@ def unpacked(first_id: int, count: int, page: bytes) -> list[StoredEvent | None]
         return [None] * count
     numbers = struct.unpack_from(f">{count}h{count}I{count}I", page)
     flags, crcs, lengths = numbers[:count], numbers[count : 2 * count], numbers[2 * count :]
-    if start + sum(lengths) != len(page):
+    ends = [*accumulate(lengths, initial=start)]
+    if ends[-1] != len(page):
         return [None] * count
-    events: list[StoredEvent | None] = []
-    for event_id, (flag, crc, length) in enumerate(
-        zip(flags, crcs, lengths, strict=True), first_id
-    ):
-        body = page[start : start + length]
-        start += length
-        sound = zlib.crc32(body, event_id) == crc
-        events.append(StoredEvent(event_id, flag, body) if sound else None)
-    return events
+    bodies = [page[begin:end] for begin, end in pairwise(ends)]
+    ids = range(first_id, first_id + count)
+    if (*map(zlib.crc32, bodies, ids),) == crcs:
+        return [*map(StoredEvent, ids, flags, bodies)]
+    return [
+        StoredEvent(event_id, flag, body) if zlib.crc32(body, event_id) == crc else None
+        for event_id, flag, crc, body in zip(ids, flags, crcs, bodies, strict=True)
+    ]

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import zlib
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from events.errors import (
@@ -364,11 +366,11 @@ def _verified(
         elif version == PAGE_VERSION and flag > 0:
             begin = max(0, first_id - event_id)
             page = unpacked(event_id, flag, body)[begin : last_id + 1 - event_id]
-            for found_id, event in enumerate(page, event_id + begin):
-                if event is None:
-                    damaged.append(found_id)
-                else:
-                    events.append(event)
+            sound = [event for event in page if event is not None]
+            if len(sound) < len(page):
+                found = enumerate(page, event_id + begin)
+                damaged += [found_id for found_id, event in found if event is None]
+            events += sound
         else:
             damaged.append(event_id)
     if damaged:
@@ -378,9 +380,5 @@ def _verified(
 
 def _up_to(limit_bytes: int, events: list[StoredEvent]) -> list[StoredEvent]:
     """Return the events that end with the one that makes the bodies together so long."""
-    size_bytes = 0
-    for count, event in enumerate(events, 1):
-        size_bytes += len(event.body)
-        if size_bytes >= limit_bytes:
-            return events[:count]
-    return events
+    sizes = accumulate([len(event.body) for event in events])
+    return events[: bisect_left([*sizes], limit_bytes) + 1]
