@@ -30,7 +30,7 @@ PROCESS_SECONDS = 120.0
 GROUP_TARGET = Target(1 / 3.3, 1 / 2.9)
 """Processor time of PostgreSQL: 3.3 of a bare insert's at most."""
 SINGLE_TARGET = Target(6, 7)
-"""An event in a group of a hundred logs against one by itself."""
+"""An event in a group of fifty logs against one by itself."""
 POOLER_TARGET = Target(1 / 1.4, 1 / 1.2)
 """Through a pooler 1.4 of what it takes without at most."""
 WALL = "wall_us"
@@ -118,13 +118,13 @@ def _statements(context: Context, url: str) -> None:
     unit = "us CPU/event"
     logs, one = pick(found["logs"], CPU), pick(found["one"], CPU)
     rows = pick(found["rows"], CPU)
-    name = "append_logs, 100 logs, PostgreSQL's processor time"
-    context.add(name, unit, logs, rows, against="bare insert of 100 rows", target=GROUP_TARGET)
+    name = "append_logs, 50 logs, PostgreSQL's processor time"
+    context.add(name, unit, logs, rows, against="bare insert of 50 rows", target=GROUP_TARGET)
     context.add(name, unit, logs, one, against="append_one", target=SINGLE_TARGET)
     if pooler_url is None:
         return
     for way, name, goal in (
-        ("logs", "append_logs, 100 logs", POOLER_TARGET),
+        ("logs", "append_logs, 50 logs", POOLER_TARGET),
         ("one", "append_one", None),
     ):
         for figure, text, target in (

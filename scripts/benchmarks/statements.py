@@ -14,13 +14,14 @@ import uvloop
 from benchmarks.machine import cpu_seconds
 from benchmarks.payload import event_json
 from events.event import EventFlag, StoredEvent
+from events.stores.postgres.group import GROUP_LOGS
 from events.stores.postgres.store import PostgresEventStore
 from events.summary import NO_CHANGE, fold
 from storage.database.migrate_postgres import migrate_postgres
 from storage.database.postgres import PostgresPool, Sizes, in_schema
 
-LOGS = 100
-"""Logs of one statement, an event for each."""
+LOGS = GROUP_LOGS
+"""Logs of one statement, an event for each: as many as the server puts into one."""
 WARM_PIECES = 20
 BACKENDS = """
     SELECT pid FROM pg_stat_activity
