@@ -118,7 +118,7 @@ def loops_of(live: Live) -> LoopScheduler:
     """The scheduler that starts and stops the server's agent loops."""
     manager = live.application.manager
     assert isinstance(manager, StandaloneConversationManager)
-    return manager._loops
+    return manager._local.loops
 
 
 async def end_loop(live: Live, conversation_id: str) -> None:

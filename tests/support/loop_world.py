@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from events.actions import Action, MessageAction
 from events.event import Event, EventSource
+from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
 from runtime_stub.agent import Agent
 from runtime_stub.base import Runtime, RuntimeBuilder
@@ -13,9 +14,11 @@ from runtime_stub.stub import StubRuntime
 from server.app import manager_parts
 from server.components import load_components
 from server.config.settings import ServerConfig
+from server.conversations.manager import ManagerDependencies
 from server.conversations.standalone import StandaloneConversationManager
+from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
-from tests.support.user_backends import memory_user_stores
+from tests.support.user_backends import UserStores, memory_user_stores
 
 WORK = "work"
 """A message that begins with it is answered once the test has finished that work."""
@@ -41,15 +44,33 @@ class World:
     runtimes: Counter[str] = field(default_factory=Counter)
     """Open runtimes by conversation."""
     most: Counter[str] = field(default_factory=Counter)
+    together: Counter[str | None] = field(default_factory=Counter)
+    """Open runtimes by user."""
+    most_together: Counter[str | None] = field(default_factory=Counter)
+
+    def opened(self, conversation_id: str, user_id: str | None) -> None:
+        """Count a runtime that was built."""
+        self.runtimes[conversation_id] += 1
+        self.together[user_id] += 1
+        self.most[conversation_id] = max(self.most[conversation_id], self.runtimes[conversation_id])
+        self.most_together[user_id] = max(self.most_together[user_id], self.together[user_id])
+
+    def closed(self, conversation_id: str, user_id: str | None) -> None:
+        """Count a runtime that was closed."""
+        self.runtimes[conversation_id] -= 1
+        self.together[user_id] -= 1
 
 
 class GatedRuntime(StubRuntime):
     """Is closed when the test lets it."""
 
-    def __init__(self, world: World, conversation_id: str, *, connects: bool) -> None:
+    def __init__(
+        self, world: World, conversation_id: str, user_id: str | None, *, connects: bool
+    ) -> None:
         super().__init__()
         self._world = world
         self._id = conversation_id
+        self._user_id = user_id
         self._connects = connects
 
     async def connect(self) -> None:
@@ -65,7 +86,7 @@ class GatedRuntime(StubRuntime):
             if gate is not None:
                 await gate.wait()
         finally:
-            self._world.runtimes[self._id] -= 1
+            self._world.closed(self._id, self._user_id)
         await super().close()
 
 
@@ -83,11 +104,9 @@ class GatedBuilder(RuntimeBuilder):
             await asyncio.Event().wait()
         if mode == "held":
             await self.world.held_starts.setdefault(conversation_id, asyncio.Event()).wait()
-        self.world.runtimes[conversation_id] += 1
-        self.world.most[conversation_id] = max(
-            self.world.most[conversation_id], self.world.runtimes[conversation_id]
-        )
-        return GatedRuntime(self.world, conversation_id, connects=mode != "fails late")
+        self.world.opened(conversation_id, user_id)
+        connects = mode != "fails late"
+        return GatedRuntime(self.world, conversation_id, user_id, connects=connects)
 
 
 class GatedAgent(Agent):
@@ -129,21 +148,28 @@ class LoopPlace:
     events: MemoryEventStore
 
 
-def loop_place(**settings: object) -> LoopPlace:
-    """Return a manager over memory stores whose agents and runtimes belong to a world of their own."""
+def parts_of(
+    world: World,
+    records: ConversationStores,
+    events: EventStore,
+    user_stores: UserStores,
+    **settings: object,
+) -> ManagerDependencies:
+    """Return a manager's dependencies over open stores, with the agents and runtimes of a world."""
     config = ServerConfig.model_validate(
         {"storage_kind": "memory", "quiet_seconds": 1e6, "turn_seconds": 1e6, **settings}
     )
-    world = World()
     components = replace(
         load_components(config),
         agent=type("WorldsAgent", (GatedAgent,), {"world": world}),
         runtime_builder=type("WorldsBuilder", (GatedBuilder,), {"world": world}),
     )
-    kept = memory_user_stores()
-    users = components.users(config, kept.settings, kept.secrets)
-    records, events = MemoryConversations(), MemoryEventStore()
-    manager = StandaloneConversationManager(
-        manager_parts(config, components, records, events, users)
-    )
-    return LoopPlace(manager, world, records, events)
+    users = components.users(config, user_stores.settings, user_stores.secrets)
+    return manager_parts(config, components, records, events, users)
+
+
+def loop_place(**settings: object) -> LoopPlace:
+    """Return a manager over memory stores whose agents and runtimes belong to a world of their own."""
+    world, records, events = World(), MemoryConversations(), MemoryEventStore()
+    parts = parts_of(world, records, events, memory_user_stores(), **settings)
+    return LoopPlace(StandaloneConversationManager(parts), world, records, events)
