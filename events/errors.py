@@ -23,6 +23,7 @@ EventsError
 ├── BadCursor                a text is no cursor of a reader
 ├── StreamOverloaded         too many appends of one conversation are waiting; nothing was taken
 └── StreamClosed             the stream takes no more events
+    └── LogShortened         the log ends before events that were committed, and is opened anew
 """
 
 from collections.abc import Mapping, Sequence
@@ -164,3 +165,17 @@ class BadCursor(EventsError):
 
 class StreamClosed(EventsError):
     """The stream is closed and accepts no more events."""
+
+
+class LogShortened(StreamClosed):
+    """Events of the log that were committed are gone from its end: `first_id` to `last_id`, inclusive.
+
+    A failover to a standby that did not have them yet does that. What is read and told of the log
+    from now on is what there is; its ids from `first_id` on are given again.
+    """
+
+    def __init__(self, conversation_id: str, first_id: int, last_id: int) -> None:
+        super().__init__(f"the log of {conversation_id} has lost its events {first_id}-{last_id}")
+        self.conversation_id = conversation_id
+        self.first_id = first_id
+        self.last_id = last_id

@@ -80,6 +80,7 @@ class Follower:
 
     async def _ends_of(self, names: Sequence[str]) -> list[tuple[str, int]]:
         """Return how far logs have come. One whose head is damaged is left out, and logged."""
+        published = [(stream, stream.next_id) for stream in map(self._streams.get, names) if stream]
         try:
             heads = await self._store.heads(names)
         except DamagedHead as damage:
@@ -90,6 +91,11 @@ class Follower:
             middle = len(names) // 2
             return await self._ends_of(names[:middle]) + await self._ends_of(names[middle:])
         ends = list(zip(names, heads, strict=True))
+        found = dict(ends)
+        for stream, next_id in published:
+            head = found[stream.conversation_id]
+            if head.next_id < next_id and not head.deleted:
+                stream.shorten(head.next_id)
         for name, head in ends:
             if head.masks and name in self._streams:
                 self._streams[name].need_masks(head.masks)

@@ -55,7 +55,7 @@ class LiveReader:
     )
 
     def __init__(self, stream: EventStream, cursor: Cursor = START, *, deltas: bool = True) -> None:
-        self.cursor = cursor
+        self.cursor = Cursor(stream.resume_after(cursor.position), cursor.held)
         self._stream = stream
         self._deltas = deltas
         self._opened = False
@@ -86,11 +86,15 @@ class LiveReader:
     async def next(self) -> Given | None:
         """Return what follows, waiting for it; None when the stream is closed and all is read.
 
+        None, too, when the log has lost events.
+
         It is empty when `wake` was called.
         Events first, from the position to the end of a page; where all that is published is read,
         once what is open; then pieces. Raises what `EventStream.read` does.
         """
         while True:
+            if self._stream.shortened is not None:
+                return None
             end = self._stream.next_id - 1
             if self.cursor.position > end:
                 self.cursor = Cursor(end, self.cursor.held)

@@ -5,12 +5,18 @@ import logging
 from asyncio import Task
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from events.damage import whole
-from events.errors import ConversationDeleted, DamagedHead, DamagedRecord, StoreUnavailable
+from events.errors import (
+    ConversationDeleted,
+    DamagedHead,
+    DamagedRecord,
+    LogShortened,
+    StoreUnavailable,
+)
 from events.event import StoredEvent
 from events.filter import EventFilter
 from events.pages import PageCache, page_bounds, page_of
@@ -83,6 +89,10 @@ class PageReader:
         self._store = store
         self._read_seconds = read_seconds
         self.cache: PageCache[PageKey, Part] = PageCache(cache_bytes)
+        self.made_of_pages: list[PageCache[PageKey, Any]] = []
+        """Caches of what is made of pages, which are forgotten with them."""
+        self.forgotten = 0
+        """The number of calls of `forget`: what was read before one is not cached after it."""
         self._loads: dict[PageKey, Load] = {}
 
     async def read(
@@ -91,7 +101,8 @@ class PageReader:
         """Return committed events from `start_id` on, below `next_id`, to the end of its page or part.
 
         At least one when start_id < next_id, none otherwise. Raises StoreUnavailable (also past
-        the deadline), DamagedHead and ConversationDeleted.
+        the deadline), DamagedHead, ConversationDeleted, and LogShortened where the log ends before
+        `next_id`.
         """
         if start_id >= next_id:
             return ()
@@ -157,9 +168,13 @@ class PageReader:
             await asyncio.sleep(0)  # cached pages are read without a pause: let others run
 
     def forget(self, conversation_id: str, next_id: int) -> None:
-        """Drop a deleted conversation's pages."""
+        """Drop the pages of a conversation that was deleted, or has lost events."""
+        self.forgotten += 1
         for page in range(page_of(max(next_id - 1, 0), self.page_size) + 1):
-            self.cache.discard(PageKey(conversation_id, page))
+            key = PageKey(conversation_id, page)
+            self._loads.pop(key, None)
+            for cache in (self.cache, *self.made_of_pages):
+                cache.discard(key)
 
     async def _load_once(
         self, key: PageKey, first_id: int, end_id: int, *, exactly: bool = False
@@ -171,7 +186,7 @@ class PageReader:
             or load.end_id < end_id
             or (exactly and load.first_id < first_id)
         ):
-            task = asyncio.create_task(self._load(key, first_id, end_id))
+            task = asyncio.create_task(self._load(key, first_id, end_id, self.forgotten))
             load = self._loads[key] = Load(first_id, end_id, task)
             task.add_done_callback(partial(self._loaded, key))
         return await asyncio.shield(load.task)
@@ -183,7 +198,7 @@ class PageReader:
         if not task.cancelled():
             task.exception()  # remaining waiters get it through the shield
 
-    async def _load(self, key: PageKey, first_id: int, end_id: int) -> Part:
+    async def _load(self, key: PageKey, first_id: int, end_id: int, forgotten: int) -> Part:
         try:
             async with asyncio.timeout(self._read_seconds):
                 events = await self._read(key.conversation_id, first_id, end_id)
@@ -191,7 +206,8 @@ class PageReader:
             raise StoreUnavailable(f"no answer within {self._read_seconds:g} s") from error
         part = _part_of(events, end_id, self._part_bytes)
         size = sum(len(event.body) for event in part.events) + OVERHEAD_BYTES * len(part.events)
-        self.cache.put(key, part, size)
+        if forgotten == self.forgotten:
+            self.cache.put(key, part, size)
         return part
 
     async def _read(
@@ -206,8 +222,11 @@ class PageReader:
             events, damage = error.sound, error
         if _is_whole(events, first_id, end_id):
             return events
-        if (await self._store.head(conversation_id)).deleted:
+        head = await self._store.head(conversation_id)
+        if head.deleted:
             raise ConversationDeleted(conversation_id)
+        if head.next_id < end_id:
+            raise LogShortened(conversation_id, head.next_id, end_id - 1)
         found = whole(events, first_id, end_id)
         if damage is None:
             known = {event.id for event in events}

@@ -22,6 +22,7 @@ from events.errors import (
     DuplicateClientId,
     EventsError,
     Fenced,
+    LogShortened,
     MasksChanged,
     StoreUnavailable,
 )
@@ -64,6 +65,7 @@ class AppendPump:
         append_seconds: float,
         publish: Publish,
         masks_changed: Callable[[int], None] | None = None,
+        shortened: Callable[[LogShortened], None] | None = None,
     ) -> None:
         self.next_id = head.next_id
         self.last_state_id = head.last_state_id
@@ -89,6 +91,7 @@ class AppendPump:
         self._reading: Task[None] | None = None
         self._waiting_for: list[tuple[int, Future[None]]] = []
         self._masks_changed = masks_changed
+        self._shortened = shortened
         self._masks_learned: Future[None] | None = None
 
     @property
@@ -153,6 +156,20 @@ class AppendPump:
     def stop(self, reason: EventsError) -> None:
         """Accept no more events; accepted ones proceed."""
         self._stopped = self._stopped or reason
+
+    def shorten(self, next_id: int) -> LogShortened:
+        """Take nothing more: the log ends at `next_id`, before what was published here.
+
+        What waits is told LogShortened, which is returned.
+        """
+        error = LogShortened(self._conversation_id, next_id, self.next_id - 1)
+        self._abandon(error)
+        return error
+
+    @property
+    def shortened(self) -> LogShortened | None:
+        """The error that tells which events are gone; None while the log has all of them."""
+        return self._stopped if isinstance(self._stopped, LogShortened) else None
 
     async def drain(self, seconds: float) -> None:
         """Wait after `stop` for accepted events, then fail the rest with the reason."""
@@ -268,7 +285,7 @@ class AppendPump:
         call = await self._append_at_end()
         while call.batch is None or call.head is None:
             error = call.error
-            if isinstance(error, ConversationDeleted | DamagedHead):
+            if isinstance(error, ConversationDeleted | DamagedHead | LogShortened):
                 self._abandon(error)
                 return
             if isinstance(error, AppendFailed):
@@ -317,7 +334,7 @@ class AppendPump:
             self._take_back(before)
         if head.next_id < self.next_id:
             # Events behind that end were committed: they were published here.
-            raise DamagedHead(self._conversation_id, head.next_id, self.next_id - 1)
+            raise LogShortened(self._conversation_id, head.next_id, self.next_id - 1)
         if not self._queue.waiting:
             raise AppendFailed("nothing is left to be appended")  # it was given up
         batch = self._queue.form(
@@ -395,7 +412,8 @@ class AppendPump:
         self._pump()
 
     def _abandon(self, error: EventsError) -> None:
-        self._stopped = self._stopped or error
+        shortens = isinstance(error, LogShortened) and self.shortened is None
+        self._stopped = error if shortens else self._stopped or error
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -412,6 +430,8 @@ class AppendPump:
                 self._queue.fail(one, error)
         self._queue.fail_all(error)
         self._pump()
+        if shortens and isinstance(error, LogShortened) and self._shortened is not None:
+            self._shortened(error)
 
     def _recover(self, error: Exception) -> None:
         if not isinstance(error, AppendConflict):
@@ -432,9 +452,9 @@ class AppendPump:
             return
         try:
             tail = await self._read_tail(batch.first_id)
-        except DamagedHead as damage:
+        except (DamagedHead, LogShortened) as error_of_log:
             self._recovery = None
-            self._abandon(damage)
+            self._abandon(error_of_log)
             return
         self._recovery = None
         if tail is None:
@@ -525,13 +545,15 @@ class AppendPump:
     async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:
         """Return events from `first_id` on; None when the log is deleted. Retries without a limit.
 
-        Raises DamagedHead: the end of the log will not be known by waiting.
+        Raises DamagedHead: the end of the log will not be known by waiting; and LogShortened.
         """
 
         async def tail() -> Sequence[StoredEvent] | None:
             head = await self._store.head(self._conversation_id)
             if head.deleted:
                 return None
+            if head.next_id < self.next_id:
+                raise LogShortened(self._conversation_id, head.next_id, self.next_id - 1)
             if head.next_id <= first_id:
                 return ()
             return await self._read(first_id, head.next_id)
@@ -553,12 +575,12 @@ class AppendPump:
         raise StoreUnavailable(f"event {first_id} cannot be read")
 
     async def _insist(self, read: Callable[[], Awaitable[T]]) -> T:
-        """Read until it succeeds. Raises DamagedHead: that is not mended by waiting."""
+        """Read until it succeeds. Raises DamagedHead, LogShortened: they are not mended by waiting."""
         while True:
             try:
                 async with asyncio.timeout(self._append_seconds):
                     return await read()
-            except DamagedHead:
+            except (DamagedHead, LogShortened):
                 raise
             except (EventsError, TimeoutError) as error:
                 logger.warning(

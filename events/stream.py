@@ -21,7 +21,13 @@ from events.batch import (
     prepare_text,
     remask,
 )
-from events.errors import BadEvent, ConversationDeleted, StoreUnavailable, StreamClosed
+from events.errors import (
+    BadEvent,
+    ConversationDeleted,
+    LogShortened,
+    StoreUnavailable,
+    StreamClosed,
+)
 from events.event import Event, EventSource, StoredEvent
 from events.fence import Fence
 from events.filter import EventFilter
@@ -47,6 +53,8 @@ NO_SECRETS = Redactor()
 
 Tap = Callable[[Sequence[StoredEvent], SummaryChange], None]
 """Takes events as they are committed, and their fold."""
+WhenShortened = Callable[["EventStream", LogShortened], None]
+"""Takes a stream whose log has lost published events, and which."""
 
 
 class StreamLimits(NamedTuple):
@@ -65,6 +73,15 @@ class StreamLimits(NamedTuple):
     """The interval between pieces of partials in all streams together."""
     on_partials: "Callable[[EventStream], None] | None" = None
     """Called when what is shown of a stream's partials has changed; must neither wait nor raise."""
+
+
+class TakenBack(NamedTuple):
+    """The ids of events that a log has lost: until then they are sent anew to whoever may hold them."""
+
+    first_id: int
+    last_id: int
+    until: float
+    """By the event loop's clock."""
 
 
 class EventStream:
@@ -90,9 +107,11 @@ class EventStream:
         "_redactor",
         "_store",
         "_subscriptions",
+        "_taken_back",
         "_taps",
         "_unmasked",
         "_unmasked_bytes",
+        "_when_shortened",
         "conversation_id",
     )
 
@@ -114,6 +133,8 @@ class EventStream:
         self._masks_changed: Callable[[int], None] | None = None
         self._appends: AppendPump | None = None
         self._taps: tuple[Tap, ...] = ()
+        self._taken_back: TakenBack | None = None
+        self._when_shortened: WhenShortened | None = None
         self._partials: Partials | None = None
         self._unmasked: dict[int, bytes] | None = None
         self._unmasked_bytes = 0
@@ -172,6 +193,44 @@ class EventStream:
     def is_closed(self) -> bool:
         """Whether the published end is the end of the log."""
         return self._closed
+
+    @property
+    def shortened(self) -> LogShortened | None:
+        """The error that tells which published events the log has lost; None while it has them all.
+
+        The stream takes and gives nothing then.
+        """
+        return None if self._appends is None else self._appends.shortened
+
+    def when_shortened(self, callback: "WhenShortened") -> None:
+        """Have `callback` told once when events are gone: the stream is to be closed and opened anew.
+
+        It must neither wait nor raise.
+        """
+        self._when_shortened = callback
+
+    def shorten(self, next_id: int) -> None:
+        """Be told that the log ends at `next_id` now; nothing happens unless that loses events.
+
+        What waits to be appended is told LogShortened, and so is whoever reads or appends from now
+        on. Cached pages are dropped, subscriptions and followers end.
+        """
+        if next_id < self.next_id and self.shortened is None:
+            self._pump.shorten(next_id)
+
+    def take_back(self, taken_back: "TakenBack") -> None:
+        """Have `resume_after` serve anew those who may hold events that this log has lost."""
+        self._taken_back = taken_back
+
+    def resume_after(self, event_id: int) -> int:
+        """Return the id behind which a client goes on that has the events up to `event_id`."""
+        known = self._taken_back
+        if known is not None and known.first_id <= event_id <= known.last_id:
+            if asyncio.get_running_loop().time() < known.until:
+                event_id = known.first_id - 1
+            else:
+                self._taken_back = None
+        return min(event_id, self.next_id - 1)
 
     @property
     def partials(self) -> Partials:
@@ -277,14 +336,18 @@ class EventStream:
     async def look(self) -> None:
         """Publish all events that the store has now.
 
-        Raises StoreUnavailable, also past the deadline, ConversationDeleted, DamagedHead.
+        Raises StoreUnavailable, also past the deadline, ConversationDeleted, DamagedHead, LogShortened.
         """
         seconds = self._limits.append_seconds
+        published = self.next_id
         try:
             async with asyncio.timeout(seconds):
                 head = await self._store.head(self.conversation_id)
                 if head.deleted:
                     raise ConversationDeleted(self.conversation_id)
+                if head.next_id < published:
+                    self.shorten(head.next_id)
+                self._check_whole()
                 self.need_masks(head.masks)
                 if head.next_id > self.next_id and not self._closed:
                     reached: Future[None] = asyncio.get_running_loop().create_future()
@@ -389,7 +452,12 @@ class EventStream:
 
     async def read(self, start_id: int) -> Sequence[StoredEvent]:
         """Committed events from `start_id` to the end of its page; none at the log's end."""
-        return await self._reader.read(self.conversation_id, start_id, self.next_id)
+        self._check_whole()
+        try:
+            return await self._reader.read(self.conversation_id, start_id, self.next_id)
+        except LogShortened as error:
+            self.shorten(error.first_id)
+            raise
 
     def search_events(
         self,
@@ -401,6 +469,7 @@ class EventStream:
         limit: int | None = None,
     ) -> AsyncIterator[StoredEvent]:
         """See PageReader.search."""
+        self._check_whole()
         return self._reader.search(
             self.conversation_id,
             self.next_id,
@@ -424,7 +493,7 @@ class EventStream:
                 await asyncio.shield(self.growth())
 
     def growth(self) -> Future[None]:
-        """Return a future that is done when more is published, or the stream is closed.
+        """Return a future that is done when more is published, or the stream gives nothing more.
 
         All who ask share it: never cancel it.
         """
@@ -445,6 +514,8 @@ class EventStream:
         later.
         """
         self._pump.stop(StreamClosed(f"the stream of {self.conversation_id} is closed"))
+        if self.shortened is not None:
+            drain_seconds = 0.0
         await self._pump.drain(drain_seconds)
         for subscription in self._subscriptions:
             await self.unsubscribe(subscription, drain_seconds=drain_seconds)
@@ -473,8 +544,27 @@ class EventStream:
                 append_seconds=self._limits.append_seconds,
                 publish=self._publish,
                 masks_changed=self._ask_for_masks,
+                shortened=self._lose,
             )
         return self._appends
+
+    def _lose(self, lost: LogShortened) -> None:
+        count = lost.last_id + 1 - lost.first_id
+        self._store.counters.events_lost += count
+        logger.error(
+            "%s, which had been acknowledged: a failover left them behind",
+            *(lost,),
+            extra={"conversation_id": self.conversation_id, "lost_events": count},
+        )
+        self._reader.forget(self.conversation_id, lost.last_id + 1)
+        self._wake_followers()
+        if self._when_shortened is not None:
+            self._when_shortened(self, lost)
+
+    def _check_whole(self) -> None:
+        lost = self.shortened
+        if lost is not None:
+            raise lost
 
     def _ask_for_masks(self, version: int) -> None:
         if self._masks_changed is not None:

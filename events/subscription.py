@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 
-from events.errors import ConversationDeleted
+from events.errors import ConversationDeleted, LogShortened
 from events.event import StoredEvent
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Subscription:
                 if not events:
                     return
                 await self._hand_over(events)
-        except ConversationDeleted:
+        except (ConversationDeleted, LogShortened):
             self._closed = True
         finally:
             # No await between the last look at the queue and this line: nothing can slip between.
@@ -129,7 +129,7 @@ class Subscription:
         while self._lagging:
             try:
                 events = await self._read(self.position + 1)
-            except ConversationDeleted:
+            except (ConversationDeleted, LogShortened):
                 raise
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():

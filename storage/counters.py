@@ -52,6 +52,8 @@ class Counters:
     """Events that were not appended because the storage failed."""
     appends_unknown: int = 0
     """Times the outcome of an append had to be read back."""
+    events_lost: int = 0
+    """Events that had been acknowledged and are gone from their logs."""
     last_commit_seconds: float = 0.0
     commit_times: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
     failed_at: int | None = None

@@ -287,6 +287,12 @@ class EventStore(ABC):
         Raises AppendFailed, AppendUnknown. This default is for stores whose index cannot be lost.
         """
 
+    def when_failed_over(self, callback: Callable[[], None]) -> None:  # noqa: B027 - optional
+        """Have `callback` told whenever the storage may have lost what it had acknowledged.
+
+        It must neither wait nor raise. This default is for a storage that loses nothing.
+        """
+
     @abstractmethod
     async def delete(self, conversation_id: str) -> None:
         """Write a tombstone, atomically and permanently, then drop the events and the asides.

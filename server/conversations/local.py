@@ -12,6 +12,7 @@ from server.agent.states import LoopSettings
 from server.conversations.conversation import ServerConversation
 from server.conversations.loop_entries import HOLDING, LoopState
 from server.conversations.loop_scheduler import LoopScheduler
+from server.conversations.lost_events import LostEvents
 from server.conversations.manager import (
     AgentLoopInfo,
     ConversationStatus,
@@ -49,6 +50,9 @@ class LocalConversations:
             default_settings=parts.default_settings,
             refine=parts.users.loop_settings,
         )
+        self._lost_events = LostEvents(
+            parts.event_store, lambda: (one.stream for one in self.registry), self._reopen
+        )
         # One method object for all conversations: each would hold another otherwise.
         self._on_closed = self._closed
 
@@ -56,6 +60,7 @@ class LocalConversations:
         """Stop every loop, make accepted events durable and publish them; final."""
         await self.loops.close()
         await self.registry.close_all()
+        await self._lost_events.close()
 
     @asynccontextmanager
     async def attached(
@@ -209,6 +214,7 @@ class LocalConversations:
     async def _open(self, sid: str, user_id: str | None) -> ServerConversation:
         parts = self._parts
         stream = await self._open_stream(sid)
+        self._lost_events.opened(stream)
         if parts.secrets:
             stream.update_secrets(parts.secrets)
         records = parts.conversation_stores.for_user(user_id)
@@ -226,6 +232,20 @@ class LocalConversations:
             await conversation.close()
             raise
         return conversation
+
+    async def _reopen(self, sid: str) -> None:
+        """Drop the clients of a conversation and close it; whoever comes back opens it anew.
+
+        Nobody gets it meanwhile: see OpenConversations.acquire.
+        """
+        conversation = self.registry.get(sid)
+        if conversation is None or conversation.stream.shortened is None:
+            return
+        leaving = [connection.drop() for connection in self._parts.connections.of(sid)]
+        try:
+            await asyncio.gather(*leaving, self.loops.stop(conversation))
+        finally:
+            await self.registry.close(sid)
 
     def _closed(self, conversation: ServerConversation) -> None:
         self._parts.users.leave(conversation)

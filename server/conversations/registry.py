@@ -75,7 +75,7 @@ class OpenConversations:
     ) -> ServerConversation:
         """Return the conversation, open until `release`.
 
-        Raises ConversationNotFound and what opening does. With `authorised` the caller has just
+        Raises ConversationNotFound, LogShortened and what opening does. With `authorised` the caller has just
         made sure that the user has a record of it.
         """
         entry = await self._entry(conversation_id, user_id, authorised=authorised)
@@ -88,6 +88,10 @@ class OpenConversations:
         if conversation.user_id != user_id:
             self._leave(conversation_id, entry)
             raise ConversationNotFound(conversation_id)
+        lost = conversation.stream.shortened
+        if lost is not None:  # it is about to be closed
+            self._leave(conversation_id, entry)
+            raise lost
         return conversation
 
     def retain(self, conversation: ServerConversation) -> None:
@@ -95,9 +99,12 @@ class OpenConversations:
         self._entries[conversation.conversation_id].uses += 1
 
     def release(self, conversation: ServerConversation) -> None:
-        """Count one user less; the last one closes."""
+        """Count one user less; the last one closes.
+
+        One that was closed while it was used may have been opened anew, which is not let go of.
+        """
         entry = self._entries.get(conversation.conversation_id)
-        if entry is not None:
+        if entry is not None and entry.conversation is conversation:
             self._leave(conversation.conversation_id, entry)
 
     def __contains__(self, conversation_id: object) -> bool:

@@ -151,6 +151,11 @@ def _storage(counters: Counters) -> Iterator[Metric]:
         "Appends whose outcome was unknown and had to be read back.",
         counters.appends_unknown,
     )
+    yield _counter(
+        "parley_lost_events",
+        "Acknowledged events that a failover has lost, in conversations open at the time.",
+        counters.events_lost,
+    )
     yield _histogram(
         "parley_commit_seconds",
         "Duration of a commit in seconds, including the flush to disk.",

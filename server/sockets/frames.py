@@ -209,6 +209,7 @@ class FrameReader:
         """Taken for each page that is made and each slice that is sent."""
         self._reader = reader
         self.cache = PageCache[PageKey, FrameRun](cache_bytes)
+        reader.made_of_pages.append(self.cache)
 
     async def read(self, conversation_id: str, start_id: int, next_id: int) -> FrameRun:
         """Return frames from `start_id` to the end of its page or part, all below `next_id`.
@@ -221,6 +222,7 @@ class FrameReader:
         if run is None or not run.serves(start_id, end_id - 1):
             extends = run is not None and not run.is_full
             first_id = min(start_id, run.first_id) if run is not None and extends else start_id
+            forgotten = self._reader.forgotten
             events = await self._reader.read(conversation_id, first_id, end_id)
             if events[-1].id < start_id:  # a part ended before it
                 events = await self._reader.read(conversation_id, start_id, end_id)
@@ -228,7 +230,8 @@ class FrameReader:
             run = self.cache.get(key)  # others may have made it meanwhile
             if run is None or not run.serves(start_id, end_id - 1):
                 made = run_of(events, is_full=events[-1].id + 1 < end_id)
-                if run is None or run.is_full or made.covers(run.first_id, run.last_id):
+                is_wider = run is None or run.is_full or made.covers(run.first_id, run.last_id)
+                if is_wider and forgotten == self._reader.forgotten:
                     self.cache.put(key, made, made.size_bytes)
                 run = made
         return run.part(start_id, min(end_id - 1, run.last_id))

@@ -277,6 +277,8 @@ class SocketHandlers:
         await joined.info.event_store.look_for(handshake.latest_event_id)
         if not entry.joining:
             raise Refused("The client has left")
+        if (lost := joined.info.event_store.shortened) is not None:
+            raise lost
         conversation, info = joined
         outlet = request.outlet()
         intake = request.intake(partial(self.take, connection_id))

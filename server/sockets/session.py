@@ -6,7 +6,7 @@ from asyncio import Task, TimerHandle
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from events.errors import ConversationDeleted, EventsError
+from events.errors import ConversationDeleted, EventsError, LogShortened
 from events.stream import EventStream
 from server.access.connection_limits import UNLIMITED, TokenBucket
 from server.errors import RateLimited
@@ -94,7 +94,7 @@ class WebSession:
         self.unanswered = 0
         """The weight of these events, by their length."""
         self._event_bucket = event_bucket
-        self._position = self._cursor = min(cursor, stream.next_id - 1)
+        self._position = self._cursor = stream.resume_after(cursor)
         self._stream = stream
         self._fanout = fanout
         self._frames = frames
@@ -209,7 +209,7 @@ class WebSession:
         await self._catch_up()
 
     async def _catch_up(self) -> None:
-        while not self._closed:
+        while not self._closed and self._stream.shortened is None:
             frame = None
             if self._is_level() and (frame := self._next_delta()) is None:
                 # The same step, without an await, that saw the position: nothing slips between.
@@ -229,6 +229,9 @@ class WebSession:
                 else:
                     await self._send_page()
             except (ConversationDeleted, ClientGone):
+                return
+            except LogShortened as lost:
+                self._stream.shorten(lost.first_id)  # its connections are dropped then
                 return
             except EventsError:
                 logger.exception(

@@ -218,6 +218,7 @@ class PostgresPool:
         self._generation = 0
         """Connections of an earlier one lead to a host that is not used any more."""
         self._lent: set[Session] = set()
+        self._when_failed_over: list[Callable[[], None]] = []
         self.closed = False
         self.connects = 0
         """Connections made so far."""
@@ -359,7 +360,11 @@ class PostgresPool:
         """Whether connections of that generation are used again."""
         return generation == self._generation and not self.closed
 
-    def _leave_host(self, *, ends_work: bool) -> None:
+    def when_failed_over(self, callback: Callable[[], None]) -> None:
+        """Have `callback` told when a standby was promoted; it must neither wait nor raise."""
+        self._when_failed_over.append(callback)
+
+    def _leave_host(self, *, ends_work: bool, promoted: bool = False) -> None:
         """Use none of the connections any more: they may all lead to a host that was replaced.
 
         With `ends_work` those that are lent are closed, too, without a word to that host.
@@ -371,6 +376,9 @@ class PostgresPool:
         if ends_work:
             for session in self._lent:
                 session.expire("its host was replaced")
+        if promoted:
+            for callback in self._when_failed_over:
+                callback()
 
 
 @lru_cache(maxsize=NUMBERS_KNOWN)

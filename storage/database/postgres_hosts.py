@@ -71,8 +71,11 @@ class Breaker:
 class Moved(Protocol):
     """Is called when earlier connections lead to a host that is not to be used any more."""
 
-    def __call__(self, *, ends_work: bool) -> None:
-        """Let go of idle connections; with `ends_work` also close those that are at work."""
+    def __call__(self, *, ends_work: bool, promoted: bool = False) -> None:
+        """Let go of idle connections; with `ends_work` also close those that are at work.
+
+        `promoted`: the host to use from now on was a standby until a moment ago.
+        """
 
 
 class Identity(NamedTuple):
@@ -209,7 +212,7 @@ class Address:
         is_new = self._history.newest is None
         if self._history.check(identity):
             logger.warning("PostgreSQL was failed over: timeline %d of %d", timeline, system)
-            self._moved(ends_work=True)
+            self._moved(ends_work=True, promoted=True)
         elif is_new:
             logger.info("PostgreSQL is on timeline %d of the cluster %d", timeline, system)
 

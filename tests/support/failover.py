@@ -1,14 +1,17 @@
 """A PostgreSQL primary and its standby, of which the second can take the first one's place."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import asyncpg
 
 from tests.support.postgres import DATABASE, PostgresServer
 from tests.support.waiting import until
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,23 @@ class Pair:
         """End the primary without a word and have the standby take writes."""
         await asyncio.to_thread(self.primary.kill)
         await asyncio.to_thread(self.standby.promote)
+
+    async def lose_what(self, done: Callable[[], Awaitable[T]]) -> T:
+        """Do that while the standby is away, then end the primary and have the standby take writes."""
+        position = (await ask_at(self.primary, "SELECT pg_current_wal_lsn()::text"))[0][0]
+
+        async def has_all() -> bool:
+            query = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
+            return bool((await ask_at(self.standby, query))[0][0])
+
+        await until(has_all)
+        await asyncio.to_thread(self.standby.crash)
+        result = await done()
+        await asyncio.to_thread(self.primary.kill)
+        self.standby.launch()
+        await asyncio.to_thread(self.standby.wait)
+        await asyncio.to_thread(self.standby.promote)
+        return result
 
 
 async def ask_at(server: PostgresServer, query: str) -> "list[asyncpg.Record]":

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import zlib
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -230,6 +230,10 @@ class PostgresEventStore(EventStore):
         digests = [one[:DIGEST_BYTES] for one in keys]
         number = number_of(conversation_id)
         await self._write("index_keys", number, conversation_id, digests, [*keys.values()])
+
+    def when_failed_over(self, callback: Callable[[], None]) -> None:
+        """See EventStore. A standby that is promoted may lack the newest commits of its primary."""
+        self._pool.when_failed_over(callback)
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
