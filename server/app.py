@@ -253,7 +253,7 @@ async def compose(
             sent_body=sent_body,
         )
         plain = socketio.ASGIApp(library, socketio_path=None)
-        sockets = PollingRules(plain, connection_limits, library.connections)
+        sockets = PollingRules(plain, connection_limits, library.connections, handlers.check_joins)
         drain = Drain(manager, application.drain_intake)
         async with administration(config, stores, ledger, drain, retention, rates) as admin:
             application.asgi = Starlette(

@@ -168,8 +168,9 @@ class SocketHandlers:
         """Check everything and join. Raises Refused.
 
         The caller must send CONNECT in the step in which this returns: replay begins in the next.
-        While the server stops, or closes the conversation, the transport is closed: a browser
-        treats a refusal as final, but reconnects after a lost transport.
+        If the server has begun to stop since it accepted the connection, or closes the conversation,
+        the transport is closed: a browser treats a refusal as final, but reconnects after a lost
+        transport. See `check_joins`.
         """
         entry = SocketEntry(request.connection_id)
         self._connections.enter(entry)
@@ -236,6 +237,14 @@ class SocketHandlers:
     async def drop_all(self) -> None:
         """End every transport after a bounded flush, so that clients reconnect by themselves."""
         await asyncio.gather(*(connection.drop() for connection in self._connections.all()))
+
+    def check_joins(self) -> None:
+        """Raise NotAvailable while nobody may join: handshakes are answered so with HTTP status 503.
+
+        After that every client tries again, and knows at once that it was refused.
+        """
+        if self.stopping:
+            raise NotAvailable("The server is draining or stopping")
 
     def _check_intake(self) -> None:
         if self.ending:

@@ -47,6 +47,7 @@ class RecordingClient:
         self.payloads: list[Payload] = []
         self.connections: list[Received] = []
         self.disconnects: list[str] = []
+        self.refusals = 0
         self._url = url
         self.conversation_id = conversation_id
         self._query = query or {}
@@ -153,6 +154,8 @@ class RecordingClient:
 
     async def _on_refused(self, payload: Any = None) -> None:
         self._told = payload
+        self.refusals += 1
+        await self._tell()
 
     async def _on_disconnect(self, reason: str) -> None:
         self.disconnects.append(reason)

@@ -179,7 +179,8 @@ class Acceptor:
         self._turned_away -= 1
 
     def admit(self, request: UpgradeRequest, transport: Transport, admission: Admission) -> None:
-        """Check origin, host and rate of a request. Raises Forbidden, RateLimited."""
+        """Check intake, origin, host and rate of a request. Raises Forbidden, RateLimited, NotAvailable."""
+        self._handlers.check_joins()
         peer = _peer_of(transport)
         scope = {"headers": request.fields, "client": None if peer is None else (peer, 0)}
         self._authenticator.check_source(scope)
@@ -268,7 +269,7 @@ class ProtocolSelector(asyncio.Protocol):
             return
         try:
             self.acceptor.admit(request, transport, admission)
-        except (Forbidden, RateLimited) as error:
+        except (Forbidden, RateLimited, NotAvailable) as error:
             self.acceptor.server_counters.refused[NOT_ACCEPTED] += 1
             logger.info("refused a websocket of %s: %s", admission.address, error)
             self._admission = admission  # left when the connection is lost

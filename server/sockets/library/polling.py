@@ -4,7 +4,7 @@ The library answers "OK" to a body that it could not read, and logs it at length
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import ClientDisconnect, Request
@@ -28,11 +28,16 @@ class PollingRules:
     """Checks connection limits and the packets of posted bodies before the library sees a request."""
 
     def __init__(
-        self, app: ASGIApp, connection_limits: ConnectionLimits, sessions: Container[str]
+        self,
+        app: ASGIApp,
+        connection_limits: ConnectionLimits,
+        sessions: Container[str],
+        check_joins: Callable[[], None],
     ) -> None:
         self._app = app
         self._limits = connection_limits
         self._sessions = sessions
+        self._check_joins = check_joins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
@@ -55,7 +60,8 @@ class PollingRules:
         await self._app(scope, receive, send)
 
     def _let_in(self, scope: Scope, address: str) -> None:
-        """Check the limits for a new connection. Raises RateLimited, NotAvailable."""
+        """Check intake and the limits for a new connection. Raises RateLimited, NotAvailable."""
+        self._check_joins()
         protocol = protocol_of(scope)
         if protocol is None or protocol.admission is None:
             self._limits.check(address)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from httpx import AsyncClient
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import InvalidStatus
 
 from tests.support.faulty_audit import FaultyAudit
 from tests.support.live import live_server, until_running
@@ -85,10 +85,10 @@ async def test_a_drain_takes_nothing_in_until_it_is_undone():
         ready = await client.get("/ready")
         assert_refused(ready, 503, "not_ready", "draining")
         assert_refused(await client.post(EVERY, json={}), 503, "not_available")
-        async with live.raw(conversation_id) as refused:
-            # Python's client would wait its whole patience for a word.
-            with pytest.raises(ConnectionClosed):
-                await refused.connect()
+        with pytest.raises(InvalidStatus) as refused:
+            async with live.raw(conversation_id) as one:
+                await one.connect()
+        assert refused.value.response.status_code == 503
         undone = await client.delete(f"{ADMIN}/drain")
         assert undone.json()["draining"] is False
         assert (await client.get("/ready")).status_code == 200

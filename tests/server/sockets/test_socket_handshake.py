@@ -364,10 +364,40 @@ async def test_a_client_that_leaves_while_it_is_joining_leaves_nothing_behind(li
         assert list(await live.application.manager.get_connections()) == [other.io.get_sid()]
 
 
-async def test_a_client_that_comes_while_the_server_stops_is_sent_away_to_come_back(live):
+async def test_a_client_that_joins_while_the_server_stops_is_sent_away_to_come_back(live):
     conversation_id = await live.new()
-    live.application.stop_intake()
 
     async with live.raw(conversation_id) as client:
+        live.application.stop_intake()
         await client.connection.send("40")
         assert await client.close_code() == 1006
+
+
+REFUSED_SECONDS = WAIT_SECONDS / 3
+"""Less than a client of the library waits for a word."""
+
+
+@pytest.mark.parametrize("transports", [("websocket",), ("polling",), ("polling", "websocket")])
+async def test_during_a_drain_a_client_is_refused_at_once(live, transports):
+    conversation_id = await live.new()
+    live.application.drain_intake(lasts=True)
+    client = RecordingClient(live.url, conversation_id, transports=transports)
+    try:
+        async with asyncio.timeout(REFUSED_SECONDS):
+            with pytest.raises(ConnectRefused):
+                await client.connect()
+    finally:
+        await client.close()
+    assert len(live.application.connections) == 0
+
+
+@pytest.mark.parametrize("transports", [("websocket",), ("polling",)])
+async def test_a_client_that_was_refused_during_a_drain_comes_back_after_it(live, transports):
+    conversation_id = await live.new()
+    async with live.joined(conversation_id, transports=transports, reconnection=True) as client:
+        live.application.drain_intake(lasts=True)
+        await live.application.handlers.drop_all()
+        await client.until(lambda one: one.refusals)
+        live.application.drain_intake(lasts=False)
+
+        await client.until(lambda one: len(one.connections) == 2)
