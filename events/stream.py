@@ -24,6 +24,7 @@ from events.batch import (
 from events.errors import (
     BadEvent,
     ConversationDeleted,
+    Fenced,
     LogShortened,
     StoreUnavailable,
     StreamClosed,
@@ -625,11 +626,16 @@ class HeldStream:
     and is not written. Appends to the stream itself claim nothing.
     """
 
-    __slots__ = ("fence", "stream")
+    __slots__ = ("_let_go", "fence", "stream")
 
     def __init__(self, stream: EventStream, fence: Fence) -> None:
         self.stream = stream
         self.fence = fence
+        self._let_go = False
+
+    def let_go(self) -> None:
+        """Append nothing more, although nobody has claimed the loop yet: all is told Fenced at once."""
+        self._let_go = True
 
     @property
     def conversation_id(self) -> str:
@@ -654,6 +660,8 @@ class HeldStream:
         own: bool = False,
     ) -> None:
         """See EventStream."""
+        if self._let_go:
+            raise Fenced(f"the loop of {self.conversation_id} was let go")
         self.stream.submit(event, source, settled, client_id=client_id, own=own, fence=self.fence)
 
     async def append(

@@ -20,6 +20,7 @@ from runtime_stub.base import (
 )
 from runtime_stub.tools import Tool
 from runtime_stub.turn import AgentSettings, Turn
+from server.agent.lease import Lease
 from server.user_code import UserCode, UserCodeLate, fitting
 
 logger = logging.getLogger(__name__)
@@ -143,10 +144,14 @@ class ContainedAgent(Agent):
 class ContainedRuntime(Runtime):
     """Forwards every call to a runtime; each has a deadline, `perform` that of its caller.
 
-    Raises Exceptions only: UserCodeLate, and TypeError for invalid results.
+    Raises Exceptions only: UserCodeLate, TypeError for invalid results, and LeaseLost instead of
+    performing anything. While the lease is not held, actions wait.
     """
 
-    def __init__(self, inner: Runtime, code: UserCode, deadlines: Deadlines) -> None:
+    def __init__(
+        self, inner: Runtime, code: UserCode, deadlines: Deadlines, lease: Lease | None = None
+    ) -> None:
+        self._lease = lease
         self.changes_begun = 0
         """The calls begun so far that may change the workspace."""
         self.on_written: Callable[[], None] | None = None
@@ -205,6 +210,8 @@ class ContainedRuntime(Runtime):
         """See Runtime."""
         if self.is_stuck:
             return ErrorObservation(content=STUCK_RUNTIME)
+        if self._lease is not None and not self._lease.holds():
+            await self._lease.held()
         with self._changing():
             given: object = await self._code.wait(
                 lambda: self._inner.perform(action), None, PERFORM

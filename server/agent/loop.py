@@ -24,6 +24,7 @@ from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
 from server.agent.decisions import Decisions
 from server.agent.driver import AgentDriver, OnError
 from server.agent.journal import LoopJournal
+from server.agent.lease import Lease, under
 from server.agent.recalls import Recalls
 from server.agent.recovery import (
     LostTurn,
@@ -88,13 +89,14 @@ class AgentLoop:
         approvals: Approvals | None = None,
         workspaces: Workspaces | None = None,
         mcp: McpOptions = McpOptions(),  # noqa: B008 - immutable
+        lease: Lease | None = None,
     ) -> None:
         self.stopped_by_user = False
         """Whether its end, when it comes, was asked for: its turn is not begun again."""
         self._deadlines = deadlines
         self._code = code or UserCode(held.conversation_id)
         self._agent = ContainedAgent(agent, self._code, deadlines)
-        self.runtime = ContainedRuntime(runtime, self._code, deadlines)
+        self.runtime = ContainedRuntime(runtime, self._code, deadlines, lease)
         self._stream = held.stream
         self._held = held
         self._approvals = approvals or Approvals()
@@ -135,7 +137,7 @@ class AgentLoop:
             level=self._level,
             park=self._park_soon,
             approvals=self._approvals,
-            step=step,
+            step=step if lease is None else under(lease, step),
         )
         self._driver = AgentDriver(
             *(self._agent, context, self._inbox, self._journal),
@@ -268,6 +270,12 @@ class AgentLoop:
             about = "closing the agent or runtime of %s failed"
             logger.error(about, self._stream.conversation_id, exc_info=error)
         return failed
+
+    def abandon(self) -> None:
+        """Write nothing more, and save nothing: another process has the loop. To be closed next."""
+        self.seal()
+        self._held.let_go()
+        self._workspace.abandon()
 
     def set_environment(self, variables: Mapping[str, str | None]) -> None:
         """Have commands see these variables; the loop fails where its runtime does."""

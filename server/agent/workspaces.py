@@ -210,6 +210,11 @@ class LoopWorkspace:
             self._task = asyncio.get_running_loop().create_task(work)
             self._task.add_done_callback(self._ended)
 
+    def abandon(self) -> None:
+        """Save nothing more: another process has the workspace."""
+        self._connected = False
+        self._runtime.on_written = None
+
     async def close(self, seconds: float) -> None:
         """Save a last time before the runtime is closed; what takes longer goes on without it."""
         if not self._connected:

@@ -13,6 +13,7 @@ from events.actions import Action, ChangeAgentStateAction, MessageAction
 from events.batch import Appended, Settled
 from events.client_events import decode_client, text_of
 from events.event import AgentState, Event, EventSource, StoredEvent
+from events.fence import Fence
 from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
 from events.summary import SummaryChange
@@ -22,6 +23,7 @@ from runtime_stub.replay import ReplayAgent
 from runtime_stub.tools import McpOptions
 from server.agent.contained import Deadlines
 from server.agent.journal import LONGEST_REASON
+from server.agent.lease import Lease
 from server.agent.loop import AgentLoop
 from server.agent.reasons import ERROR_ID, failure_of
 from server.agent.states import LoopSettings
@@ -287,17 +289,24 @@ class ServerConversation:
         )
         return self.stream.enqueue(message, EventSource.USER, client_id=client_id)
 
-    async def start_loop(self, settings: Settle, on_rest: Callable[[], None]) -> None:
+    async def start_loop(
+        self,
+        settings: Settle,
+        on_rest: Callable[[], None],
+        fence: Fence | None = None,
+        lease: Lease | None = None,
+    ) -> None:
         """Build the runtime and start the loop unless there is one. Raises what that raises.
 
-        A failure is the conversation's state, `settings` failing as well.
+        A failure is the conversation's state, `settings` failing as well. The loop appends under the
+        `fence`, or a claim made in this process, and does nothing while the `lease` is not held.
         """
         async with self._lock():
             if self.loop is not None:
                 return
             begun, succeeded = self._loop.time(), False
             try:
-                await self._start_loop(settings, on_rest)
+                await self._start_loop(settings, on_rest, fence, lease)
                 succeeded = True
             finally:
                 self._parts.monitor.loop_started(
@@ -313,6 +322,11 @@ class ServerConversation:
         """Note that it is the user who stops the loop: its turn is not begun again."""
         if self.loop is not None:
             self.loop.stopped_by_user = True
+
+    def abandon_loop(self) -> None:
+        """Have the loop write nothing more: it belongs to another process. It is stopped next."""
+        if self.loop is not None:
+            self.loop.abandon()
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; return whether there was one."""
@@ -363,7 +377,13 @@ class ServerConversation:
         recorded, self.replay = self.replay, ()
         return ReplayAgent(recorded, agent) if recorded else agent
 
-    async def _start_loop(self, settings: Settle, on_rest: Callable[[], None]) -> None:
+    async def _start_loop(
+        self,
+        settings: Settle,
+        on_rest: Callable[[], None],
+        fence: Fence | None,
+        lease: Lease | None,
+    ) -> None:
         self._start_failed = False
         code = UserCode(self.conversation_id)
         runtime: Runtime | None = None
@@ -373,7 +393,7 @@ class ServerConversation:
             runtime = await self._build_runtime(code)
             code.call(runtime.set_environment, self._environment)
             loop = AgentLoop(
-                self.stream.claim(),
+                self.stream.claim() if fence is None else self.stream.held_by(fence),
                 fitting(code.call(self._make_agent), Agent, "the agent class"),
                 runtime,
                 settled,
@@ -390,6 +410,7 @@ class ServerConversation:
                 approvals=self.approvals,
                 workspaces=self._parts.workspaces,
                 mcp=self._parts.mcp,
+                lease=lease,
             )
         except Exception as error:
             self._start_failed = True

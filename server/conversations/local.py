@@ -9,6 +9,7 @@ from events.batch import Settled
 from events.event import AgentState
 from events.stream import EventStream
 from server.agent.states import LoopSettings
+from server.conversations.claims import Claims
 from server.conversations.conversation import ServerConversation
 from server.conversations.loop_entries import HOLDING, LoopState
 from server.conversations.loop_scheduler import LoopScheduler
@@ -30,7 +31,8 @@ OpenStream = Callable[[str], Awaitable[EventStream]]
 class LocalConversations:
     """Opens conversations, joins connections to them and starts their loops, all in this process.
 
-    `open_stream` opens a conversation's stream, and `closed` is told of each that was closed.
+    `open_stream` opens a conversation's stream, and `closed` is told of each that was closed. With
+    `claims` other processes may run the same loops.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class LocalConversations:
         parts: ManagerDependencies,
         open_stream: OpenStream,
         closed: Callable[[ServerConversation], None] | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._parts = parts
         self._open_stream = open_stream
@@ -49,6 +52,7 @@ class LocalConversations:
             close_delay_seconds=parts.close_delay_seconds,
             default_settings=parts.default_settings,
             refine=parts.users.loop_settings,
+            claims=claims,
         )
         self._lost_events = LostEvents(
             parts.event_store, lambda: (one.stream for one in self.registry), self._reopen
@@ -92,8 +96,8 @@ class LocalConversations:
             raise
         conversation.watchers += 1
         self.loops.watched(conversation)
-        queued = self.loops.ensure(conversation, settings, has_work=False)
-        if queued and conversation.stream.last_state_id is None:
+        self.loops.ensure(conversation, settings, has_work=False)
+        if await self.loops.must_wait(conversation) and conversation.stream.last_state_id is None:
             # Without any state a page would wait for one before it lets its user write.
             await conversation.say_state(AgentState.AWAITING_USER_INPUT)
         return Joined(conversation, self.info(conversation))
@@ -130,6 +134,7 @@ class LocalConversations:
             )
             await asyncio.shield(said)
         self.loops.ensure(conversation, settings, has_work=has_work)
+        await self.loops.must_wait(conversation)
         return self.info(conversation)
 
     def take(

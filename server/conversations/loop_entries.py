@@ -10,7 +10,7 @@ A conversation that is being deleted goes to `barred` from wherever it rests: no
 it until it is gone, or its deletion has failed. Pure bookkeeping: nothing here starts or stops a loop.
 """
 
-from asyncio import Task, TimerHandle
+from asyncio import Future, Task, TimerHandle
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
@@ -76,9 +76,12 @@ class LoopEntry:
 
     __slots__ = (
         "barred_next",
+        "claiming",
         "conversation",
         "has_work",
         "idle_timer",
+        "refused",
+        "sealed_at",
         "settings",
         "since",
         "state",
@@ -92,6 +95,12 @@ class LoopEntry:
         """The time of the last transition, on the event loop's clock."""
         self.has_work = False
         """Waiting: a message is to be answered. Stopping, or failing to start: it waits afterwards."""
+        self.refused = False
+        """Waiting: its claim was refused, so that it is not started before `retry`."""
+        self.claiming: Future[None] | None = None
+        """Starting: done once it is known whether the loop is claimed. None where nobody is asked."""
+        self.sealed_at = 0
+        """Stopping: the id from which on events are left to the next loop."""
         self.barred_next = False
         """Stopping: it is barred afterwards, whatever comes."""
         self.settings: LoopSettings | None = None
@@ -131,7 +140,7 @@ class LoopEntry:
 class UserLoops:
     """The entries of one user by state; an index maintained by the table."""
 
-    __slots__ = ("holding", "watching", "with_work")
+    __slots__ = ("holding", "refused", "watching", "with_work")
 
     def __init__(self) -> None:
         self.holding: dict[str, LoopEntry] = {}
@@ -139,19 +148,23 @@ class UserLoops:
         """Those that wait with a message to answer, first come first."""
         self.watching: dict[str, LoopEntry] = {}
         """Those that wait and are only watched, after all of the others."""
+        self.refused: dict[str, LoopEntry] = {}
+        """Those that wait until their claim may be granted."""
 
     def place(self, entry: LoopEntry) -> dict[str, LoopEntry] | None:
         """Return where an entry in this state belongs; None where it counts nowhere."""
         if entry.holds_slot:
             return self.holding
-        if entry.state is LoopState.WAITING:
-            return self.with_work if entry.has_work else self.watching
-        return None
+        if entry.state is not LoopState.WAITING:
+            return None
+        if entry.refused:
+            return self.refused
+        return self.with_work if entry.has_work else self.watching
 
     @property
     def empty(self) -> bool:
         """Whether there is none."""
-        return not (self.holding or self.with_work or self.watching)
+        return not (self.holding or self.with_work or self.watching or self.refused)
 
 
 class LoopTable:
@@ -192,7 +205,8 @@ class LoopTable:
         user = self._users.get(user_id)
         if user is None:
             return 0
-        return len(user.with_work) + (0 if with_work else len(user.watching))
+        waiting = len(user.with_work) + (0 if with_work else len(user.watching))
+        return waiting + len(user.refused)
 
     def next_to_start(self, user_id: str | None) -> LoopEntry | None:
         """Return the entry that may start now: the first that waits, if the user has a free slot."""
@@ -278,6 +292,27 @@ class LoopTable:
         else:
             self._move(entry, None)
 
+    def refuse(self, entry: LoopEntry, *, has_work: bool) -> None:
+        """Starting -> waiting, until `retry`: the claim to the loop is not granted now."""
+        if entry.state is not LoopState.STARTING:
+            raise WrongTransition(f"a loop that is {entry.state} is not starting")
+        entry.refused = True
+        self._move(entry, LoopState.WAITING, has_work=has_work or entry.has_work)
+
+    def retry(self, user_id: str | None) -> None:
+        """Let a user's entries that were refused start again when there is a slot."""
+        user = self._users.get(user_id)
+        for entry in [] if user is None else [*user.refused.values()]:
+            self._leave(entry)
+            entry.refused = False
+            self._place(entry)
+
+    def elsewhere(self, entry: LoopEntry) -> None:
+        """Starting -> no entry: another process holds the loop."""
+        if entry.state is not LoopState.STARTING:
+            raise WrongTransition(f"a loop that is {entry.state} is not starting")
+        self._move(entry, None)
+
     def remove(self, entry: LoopEntry) -> None:
         """Waiting or barred -> no entry: given up, or no longer barred."""
         if entry.state is LoopState.STOPPING:
@@ -291,6 +326,8 @@ class LoopTable:
         self._leave(entry)
         entry.state, entry.since, entry.has_work = to, self._clock(), has_work
         entry.barred_next = False
+        if to is not LoopState.WAITING:
+            entry.refused = False
         if to is None:
             del self._entries[entry.conversation_id]
         else:

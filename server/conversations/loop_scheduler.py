@@ -1,4 +1,8 @@
-"""Starts, stops and queues the agent loops of this process, within every user's slots."""
+"""Starts, stops and queues the agent loops of this process, within every user's slots.
+
+Where other processes may run the same loops, each is claimed before it starts, and given back when
+it has stopped.
+"""
 
 import asyncio
 import logging
@@ -7,17 +11,23 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from events.errors import EventsError
+from events.event import EventSource
+from events.filter import EventFilter
 from server.agent.states import LoopSettings
+from server.conversations.claims import HELD, Claims, Held, Waits
 from server.conversations.conversation import ServerConversation
 from server.conversations.loop_entries import NO_LOOP, LoopEntry, LoopState, LoopStatus, LoopTable
 from server.conversations.registry import OpenConversations
 from server.observability.logs import context_of
+from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
 Refine = Callable[[str | None, LoopSettings], Awaitable[LoopSettings]]
 """Replaces defaults by the user's settings. Raises what the storage raises."""
 
+BY_USER = EventFilter(source=EventSource.USER)
 LONG_WAIT_SECONDS = 0.1
 """Seconds of waiting after which a line is logged."""
 
@@ -37,7 +47,11 @@ class LoopScheduler:
         close_delay_seconds: float,
         default_settings: LoopSettings,
         refine: Refine,
+        claims: Claims | None = None,
     ) -> None:
+        self._claims = claims
+        self._releases: set[Task[None]] = set()
+        """Places in line that are being given up."""
         self._conversations = conversations
         self._loops = LoopTable(limit, lambda: asyncio.get_running_loop().time())
         self._close_delay_seconds = close_delay_seconds
@@ -80,6 +94,38 @@ class LoopScheduler:
             self._serve(entry.user_id)
         return self._must_wait(entry)
 
+    async def must_wait(self, conversation: ServerConversation) -> bool:
+        """Return whether the loop waits for a slot, once a claim under way is decided."""
+        entry = self._entry(conversation)
+        while entry is not None and entry.claiming is not None:
+            await asyncio.shield(entry.claiming)
+            entry = self._entry(conversation)
+        return entry is not None and self._must_wait(entry)
+
+    def retry(self, user_id: str | None) -> None:
+        """Claim again the loops of a user whose claims were refused: a slot may be free."""
+        self._loops.retry(user_id)
+        self._serve(user_id)
+
+    def retry_all(self) -> None:
+        """Claim again every loop whose claim was refused."""
+        for user_id in {entry.user_id for entry in self._loops if entry.refused}:
+            self.retry(user_id)
+
+    def make_room(self, user_id: str | None) -> None:
+        """Close the loop of a user that is idle and unwatched for longest: one waits elsewhere."""
+        idle = [entry for entry in self._loops.holding(user_id) if self._may_give_way(entry)]
+        if idle:
+            self._stop_soon(min(idle, key=lambda entry: entry.conversation.last_activity))
+
+    async def abandon_all(self) -> None:
+        """Close every loop without a word in its log: it belongs to others by now."""
+        left = [entry for entry in self._loops if entry.holds_slot]
+        for entry in left:
+            entry.conversation.abandon_loop()
+            self._stop_soon(entry)
+        await asyncio.gather(*(_stopped(entry) for entry in left))
+
     async def stop(self, conversation: ServerConversation) -> bool:
         """Stop the loop, or stop waiting for one; return whether there was a loop."""
         entry = self._entry(conversation)
@@ -104,6 +150,8 @@ class LoopScheduler:
         else:
             if entry is None:
                 self._conversations.retain(conversation)
+            else:
+                self._leave_line(entry)
             self._loops.bar(conversation)
         return held
 
@@ -173,6 +221,8 @@ class LoopScheduler:
                     starts.append(entry.task)
         if starts:
             await asyncio.wait(starts)
+        if self._releases:
+            await asyncio.wait(self._releases)
 
     def _entry(self, conversation: ServerConversation) -> LoopEntry | None:
         return self._loops.get(conversation.conversation_id)
@@ -194,6 +244,8 @@ class LoopScheduler:
         """Return whether an entry waits, and for more slots than are about to be free."""
         if not entry.waits:
             return False
+        if entry.refused:
+            return True
         ahead = self._loops.waiting(entry.user_id, with_work=entry.has_work)
         return self._leaving(entry.user_id) < ahead
 
@@ -214,20 +266,30 @@ class LoopScheduler:
 
     def _begin(self, entry: LoopEntry) -> None:
         seconds = asyncio.get_running_loop().time() - entry.since
+        had_work = entry.has_work
         self._loops.start(entry)
+        if self._claims is not None:
+            entry.claiming = asyncio.get_running_loop().create_future()
         if seconds >= LONG_WAIT_SECONDS:
             about = "the agent loop of %s starts after waiting for %.1f s"
             logger.info(about, entry.conversation_id, seconds)
-        entry.task = _spawn(entry, self._start(entry))
+        entry.task = _spawn(entry, self._start(entry, had_work=had_work))
 
-    async def _start(self, entry: LoopEntry) -> None:
+    async def _start(self, entry: LoopEntry, *, had_work: bool) -> None:
         conversation = entry.conversation
         given = entry.settings or self._default_settings
         try:
+            held = await self._claim(entry, had_work=had_work)
+            if held is None:
+                return
             settings = partial(self._refine, conversation.user_id, given)
-            await conversation.start_loop(settings, partial(self._rested, entry))
+            rested = partial(self._rested, entry)
+            lease = None if self._claims is None else self._claims.lease
+            await conversation.start_loop(settings, rested, held.fence, lease)
         except Exception:
             logger.exception("the agent loop of %s failed to start", entry.conversation_id)
+            if self._claims is not None:
+                await self._claims.release(entry.conversation_id)
         else:
             if entry.state is LoopState.STARTING:
                 self._loops.run(entry)
@@ -240,11 +302,62 @@ class LoopScheduler:
                 self._loops.failed(entry)
                 self._let_go(entry)
 
+    async def _claim(self, entry: LoopEntry, *, had_work: bool) -> Held | None:
+        """Claim the loop that starts; None, and it does not start, where that is not granted."""
+        if self._claims is None:
+            return HELD
+        conversation = entry.conversation
+        try:
+            claimed = await self._claims.claim(
+                conversation.conversation_id, conversation.user_id, has_work=had_work
+            )
+        except (EventsError, StorageError) as error:
+            about = "the agent loop of %s waits, as it cannot be claimed: %r"
+            logger.warning(about, entry.conversation_id, error)
+            claimed = Waits()
+        finally:
+            if entry.claiming is not None:
+                entry.claiming.set_result(None)
+                entry.claiming = None
+        if isinstance(claimed, Held):
+            return claimed
+        if entry.state is LoopState.STARTING:
+            entry.task = None
+            if isinstance(claimed, Waits):
+                self._loops.refuse(entry, has_work=had_work)
+            else:
+                self._loops.elsewhere(entry)
+            self._let_go(entry)
+        return None
+
+    async def _give_back(self, entry: LoopEntry) -> None:
+        """Release the claim to a loop that has stopped, and want it again for what came meanwhile.
+
+        Others left to this loop what became durable before its release.
+        """
+        if self._claims is None:
+            return
+        await self._claims.release(entry.conversation_id)
+        stream = entry.conversation.stream
+        try:
+            await stream.look()
+            async for _ in stream.search_events(entry.sealed_at, filter=BY_USER, limit=1):
+                self._loops.want(entry)
+        except EventsError as error:
+            logger.warning("cannot look at the end of %s: %r", entry.conversation_id, error)
+
+    def _leave_line(self, entry: LoopEntry) -> None:
+        if self._claims is not None and entry.refused:
+            releasing = _spawn(entry, self._claims.release(entry.conversation_id))
+            self._releases.add(releasing)
+            releasing.add_done_callback(self._releases.discard)
+
     def _stop_soon(self, entry: LoopEntry) -> None:
         """Begin to stop a loop that starts or runs; no error where it is being stopped already."""
         if entry.state is not LoopState.STOPPING:
             self._loops.stop(entry)
             entry.forget_idle_timer()
+            entry.sealed_at = entry.conversation.stream.next_id
             if entry.conversation.loop is not None:
                 entry.conversation.loop.seal()
             entry.task = _spawn(entry, self._stop(entry, starting=entry.task))
@@ -254,7 +367,10 @@ class LoopScheduler:
             if starting is not None:
                 starting.cancel()
                 await asyncio.wait([starting])
-            await entry.conversation.stop_loop()
+            try:
+                await entry.conversation.stop_loop()
+            finally:
+                await self._give_back(entry)
         except Exception:
             logger.exception("the agent loop of %s failed to stop", entry.conversation_id)
         finally:
@@ -265,6 +381,7 @@ class LoopScheduler:
             self._let_go(entry)
 
     def _remove(self, entry: LoopEntry) -> None:
+        self._leave_line(entry)
         self._loops.remove(entry)
         self._let_go(entry)
 
