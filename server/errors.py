@@ -23,6 +23,7 @@ ServerError
 ├── RateLimited           too much was asked for in a short time
 ├── TooSlow               a request did not come in time
 ├── NotAvailable          the server is stopping, or a deadline passed
+│   └── NodeSilent            another process of the server does not answer
 ├── Refused               a Socket.IO handshake is refused with the message that clients know
 └── NotSupported          the server does not offer this
 """
@@ -174,6 +175,13 @@ class TooSlow(ServerError):
 
 class NotAvailable(ServerError):
     """The server is stopping, or a deadline passed."""
+
+
+class NodeSilent(NotAvailable):
+    """Another process does not do what is asked of it; the text names it."""
+
+    def __init__(self, node: str | None) -> None:
+        super().__init__(f"The server's process {node or 'that holds the loop'} does not answer")
 
 
 class NotSupported(ServerError):

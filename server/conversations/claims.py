@@ -4,6 +4,7 @@ A manager of one process asks nobody. In a cluster the claims are rows that all 
 a process runs loops under a lease, which it loses when it cannot say that it lives.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple, Protocol, TypeAlias
 
 from events.fence import Fence
@@ -53,5 +54,44 @@ class Claims(Protocol):
     async def release(self, conversation_id: str) -> None:
         """Give back a loop, or its place in line; nothing where another holds it.
 
-        What cannot be given back now is given back later. Raises nothing.
+        Nothing either once this process was declared dead: then others take over. What cannot be given back now is given back later. Raises nothing.
         """
+
+
+class LoopRow(NamedTuple):
+    """A loop as every process knows it."""
+
+    conversation_id: str
+    user_id: str | None
+    node: str | None
+    """The name of the process that holds it; None while it waits, or is being taken over."""
+    here: bool
+    """Whether this process holds it."""
+    waits: bool
+    """Whether it is in line for a slot."""
+    working: bool
+
+
+class SharedClaims(Claims, Protocol):
+    """Claims with what processes ask of each other. All calls raise StorageError, StoreUnavailable."""
+
+    async def loop_of(self, conversation_id: str) -> LoopRow | None:
+        """Return a conversation's loop; None if it has none, and none waits."""
+
+    async def loops_of(self, user_id: str | None, only: Collection[str] | None) -> list[LoopRow]:
+        """Return a user's loops; those of `only` unless it is None."""
+
+    async def every_loop(self) -> list[LoopRow]:
+        """Return the loops of all users."""
+
+    async def ask_to_stop(self, conversation_id: str) -> None:
+        """Ask the process that holds a loop to stop it; what only waits loses its place in line."""
+
+    async def asked_to_stop(self) -> list[str]:
+        """Return the conversations whose loops this process is asked to stop."""
+
+    async def take_over(self, most: int) -> list[LoopRow]:
+        """Claim loops of processes that were declared dead, those at work first, and return them."""
+
+    async def waiting_users(self) -> set[str | None]:
+        """Return the users of whom a loop is in line."""

@@ -4,15 +4,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
+from time import time
 from typing import Any
 
+import orjson
+
 from events.errors import DamagedHead, EventsError
-from events.event import AgentState
+from events.event import AgentState, EventSource, StoredEvent
+from events.observations import AgentStateChangedObservation
+from events.serialization import encode, flag_of
 from events.stream import EventStream
 from server.conversations.conversation import ServerConversation
 from server.conversations.local import LocalConversations, open_stream
 from server.conversations.manager import InUse, ManagerDependencies
 from server.turns.approvals import Approvals
+from server.turns.expiry import timestamp_of
 from server.user_code import UserCode
 from storage.errors import ConversationNotFound, Damaged
 from storage.keyed_locks import KeyedLocks
@@ -76,7 +82,19 @@ class Deletions:
         async with self._serial.of(sid):
             return await self._local.registry.while_closed(sid, delete)
 
-    async def drop_clients(self, conversation: ServerConversation) -> None:
+    async def end(self, conversation: ServerConversation) -> None:
+        """End a conversation that another process has deleted: clients here are told `stopped`."""
+        self._local.registry.retain(conversation)
+        try:
+            await self._local.loops.bar(conversation)
+            _publish_stopped(conversation.stream)
+            await conversation.stream.flush()
+            await self._drop_clients(conversation)
+        finally:
+            self._local.loops.unbar(conversation)
+            self._local.registry.release(conversation)
+
+    async def _drop_clients(self, conversation: ServerConversation) -> None:
         """End a conversation whose log is deleted: its clients go, and it is closed."""
         await conversation.stream.mark_deleted()
         sid = conversation.conversation_id
@@ -90,7 +108,7 @@ class Deletions:
             await self._say_stopped(conversation)
         await conversation.stream.flush()
         await self._delete_stored(conversation.conversation_id, conversation.user_id)
-        await self.drop_clients(conversation)
+        await self._drop_clients(conversation)
 
     async def _say_stopped(self, conversation: ServerConversation) -> None:
         """Tell who is connected that this is the end; where nothing can be stored, do without."""
@@ -140,6 +158,18 @@ class Deletions:
         changed = self._parts.loop_dependencies.changed
         if changed is not None:
             changed(sid, user_id, 0)
+
+
+def _publish_stopped(stream: EventStream) -> None:
+    """Publish here the last state of a log that is gone, and cannot be read any more."""
+    fact = AgentStateChangedObservation(
+        id=stream.next_id,
+        timestamp=timestamp_of(time()),
+        source=EventSource.ENVIRONMENT,
+        agent_state=AgentState.STOPPED,
+    )
+    payload = encode(fact)
+    stream.reached([StoredEvent(stream.next_id, flag_of(payload), orjson.dumps(payload))])
 
 
 async def _waits_for_approval(stream: EventStream, user_id: str | None) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from sys import maxsize
 
 from events.actions import Action
 from events.batch import Settled
@@ -10,7 +11,7 @@ from events.event import AgentState
 from events.stream import EventStream
 from server.agent.states import LoopSettings
 from server.conversations.claims import Claims
-from server.conversations.conversation import ServerConversation
+from server.conversations.conversation import Audience, ServerConversation
 from server.conversations.loop_entries import HOLDING, LoopState
 from server.conversations.loop_scheduler import LoopScheduler
 from server.conversations.lost_events import LostEvents
@@ -32,7 +33,8 @@ class LocalConversations:
     """Opens conversations, joins connections to them and starts their loops, all in this process.
 
     `open_stream` opens a conversation's stream, and `closed` is told of each that was closed. With
-    `claims` other processes may run the same loops.
+    `claims` other processes may run the same loops, and the limit of a user's loops is theirs;
+    `audience` are then connections of theirs, too.
     """
 
     def __init__(
@@ -41,14 +43,16 @@ class LocalConversations:
         open_stream: OpenStream,
         closed: Callable[[ServerConversation], None] | None = None,
         claims: Claims | None = None,
+        audience: Audience | None = None,
     ) -> None:
         self._parts = parts
+        self._audience = audience or parts.connections
         self._open_stream = open_stream
         self._told_closed = closed
         self.registry = OpenConversations(self._authorise, self._open)
         self.loops = LoopScheduler(
             self.registry,
-            limit=parts.max_concurrent_conversations,
+            limit=parts.max_concurrent_conversations if claims is None else maxsize,
             close_delay_seconds=parts.close_delay_seconds,
             default_settings=parts.default_settings,
             refine=parts.users.loop_settings,
@@ -211,6 +215,7 @@ class LocalConversations:
             user_id=conversation.user_id,
             working=conversation.loop is not None and conversation.loop.working,
             loop=loop,
+            next_id=conversation.stream.next_id,
         )
 
     async def _authorise(self, sid: str, user_id: str | None) -> None:
@@ -225,7 +230,7 @@ class LocalConversations:
         records = parts.conversation_stores.for_user(user_id)
         follower = None if parts.metadata_in_commit else MetadataFollower(stream, records)
         conversation = ServerConversation(
-            *(sid, user_id, stream, parts.loop_dependencies, records, parts.connections, follower),
+            *(sid, user_id, stream, parts.loop_dependencies, records, self._audience, follower),
             on_closed=self._on_closed,
         )
         try:

@@ -114,9 +114,8 @@ class LoopScheduler:
 
     def make_room(self, user_id: str | None) -> None:
         """Close the loop of a user that is idle and unwatched for longest: one waits elsewhere."""
-        idle = [entry for entry in self._loops.holding(user_id) if self._may_give_way(entry)]
-        if idle:
-            self._stop_soon(min(idle, key=lambda entry: entry.conversation.last_activity))
+        for entry in self._resting(user_id)[:1]:
+            self._stop_soon(entry)
 
     async def abandon_all(self) -> None:
         """Close every loop without a word in its log: it belongs to others by now."""
@@ -235,10 +234,13 @@ class LoopScheduler:
             return
         missing = self._loops.waiting(user_id) - self._leaving(user_id)
         if missing > 0:
-            idle = [entry for entry in self._loops.holding(user_id) if self._may_give_way(entry)]
-            idle.sort(key=lambda entry: entry.conversation.last_activity)
-            for entry in idle[:missing]:
+            for entry in self._resting(user_id)[:missing]:
                 self._stop_soon(entry)
+
+    def _resting(self, user_id: str | None) -> list[LoopEntry]:
+        """Return the loops of a user that may give way, those idle for longest first."""
+        idle = [entry for entry in self._loops.holding(user_id) if self._may_give_way(entry)]
+        return sorted(idle, key=lambda entry: entry.conversation.last_activity)
 
     def _must_wait(self, entry: LoopEntry) -> bool:
         """Return whether an entry waits, and for more slots than are about to be free."""

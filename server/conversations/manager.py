@@ -73,7 +73,8 @@ class AgentLoopInfo:
     conversation_id: str
     url: str | None
     session_api_key: str | None
-    event_store: EventStream
+    event_store: EventStream | None
+    """The live log; None where another process has the loop and it is not open here."""
     status: ConversationStatus
     runtime_status: str | None
     queued: bool = False
@@ -83,6 +84,10 @@ class AgentLoopInfo:
     """The agent is at something now."""
     loop: LoopStatus = NO_LOOP
     """The state of the loop's entry, since when, and what it waits for."""
+    next_id: int = 0
+    """The id behind the newest event of the log."""
+    node: str | None = None
+    """The name of the process that runs the loop; None where that is this one, or nobody yet."""
 
 
 class Joined(NamedTuple):

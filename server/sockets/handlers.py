@@ -283,19 +283,19 @@ class SocketHandlers:
         await parts.admit(owner)
         asked = handshake.conversation_id, connection_id, None, owner
         joined = await exceptions_only(partial(parts.manager.join_conversation, *asked))
-        await joined.info.event_store.look_for(handshake.latest_event_id)
+        await joined.conversation.stream.look_for(handshake.latest_event_id)
         if not entry.joining:
             raise Refused("The client has left")
-        if (lost := joined.info.event_store.shortened) is not None:
+        if (lost := joined.conversation.stream.shortened) is not None:
             raise lost
         conversation, info = joined
         outlet = request.outlet()
         intake = request.intake(partial(self.take, connection_id))
-        fanout = self._hub.join(info.event_store)
+        fanout = self._hub.join(conversation.stream)
         session = WebSession(
             connection_id,
             owner,
-            info.event_store,
+            conversation.stream,
             fanout,
             parts.frames,
             outlet,

@@ -151,7 +151,7 @@ async def test_a_message_beyond_the_limit_waits_until_a_loop_rests(nodes):
     other = await nodes.new("bob")
     assert (await nodes.say(other, "hello", user_id="bob")).queued is False
 
-    nodes.world.work[f"work {busy[0]}"].set()
+    nodes.world.finish(f"work {busy[0]}")
     await nodes.answered(late, "hello")
     assert nodes.world.most_together[USER] == LIMIT
 

@@ -48,6 +48,10 @@ class World:
     """Open runtimes by user."""
     most_together: Counter[str | None] = field(default_factory=Counter)
 
+    def finish(self, work: str) -> None:
+        """Let a piece of work be done, begun or not."""
+        self.work.setdefault(work, asyncio.Event()).set()
+
     def opened(self, conversation_id: str, user_id: str | None) -> None:
         """Count a runtime that was built."""
         self.runtimes[conversation_id] += 1

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ import orjson
 from events.event import StoredEvent
 from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
+from server.conversations.clustered import ClusteredConversationManager
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import Accepted, ConversationManager
@@ -22,6 +24,7 @@ from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
 from tests.support.clients import message
 from tests.support.loop_world import World, parts_of
+from tests.support.memory_claims import Follows, MemoryBell, MemoryClaims, SharedRows
 from tests.support.user_backends import memory_user_stores
 from tests.support.waiting import WAIT_SECONDS
 
@@ -36,6 +39,8 @@ class Node:
 
     manager: ConversationManager
     connections: ConnectionRegistry
+    claims: MemoryClaims | None = None
+    """Of a node in a cluster."""
 
 
 @dataclass(slots=True)
@@ -174,5 +179,27 @@ async def _standalone(folder: Path) -> AsyncIterator[Nodes]:
         yield Nodes([Node(manager, parts.connections)], world, records, events)
 
 
-MANAGERS: dict[str, OpenNodes] = {"standalone": _standalone}
+@asynccontextmanager
+async def _clustered(folder: Path, *, count: int) -> AsyncIterator[Nodes]:
+    world, records, events = World(), MemoryConversations(), MemoryEventStore()
+    shared, stores = SharedRows(events, LIMIT), memory_user_stores()
+    bells = [MemoryBell() for _ in range(count)]
+    hearers: list[tuple[MemoryBell, ClusteredConversationManager, Follows]] = []
+    nodes = []
+    async with AsyncExitStack() as stack:
+        for number, bell in enumerate(bells, 1):
+            parts = parts_of(*(world, records, events, stores), max_concurrent_conversations=LIMIT)
+            claims, follows = MemoryClaims(shared, f"node {number}", number), Follows(bell)
+            manager = ClusteredConversationManager(parts, claims, bell, follows)
+            bell.hearers = hearers
+            hearers.append((bell, manager, follows))
+            nodes.append(Node(await stack.enter_async_context(manager), parts.connections, claims))
+        yield Nodes(nodes, world, records, events)
+
+
+MANAGERS: dict[str, OpenNodes] = {
+    "standalone": _standalone,
+    "clustered-1": partial(_clustered, count=1),
+    "clustered-3": partial(_clustered, count=3),
+}
 """How to open each kind of manager, in a folder of the test's."""

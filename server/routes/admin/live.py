@@ -81,7 +81,7 @@ class LiveRoutes:
                         runtime_status=info.runtime_status,
                         queued=info.queued,
                         working=info.working,
-                        events=info.event_store.next_id,
+                        events=info.next_id,
                         connections=watching[info.conversation_id],
                     )
                     for info in await services.manager.every_agent_loop()

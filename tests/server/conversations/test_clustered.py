@@ -1,0 +1,92 @@
+"""Managers of several nodes where one of them dies, or loses its lease."""
+
+import pytest
+
+from server.conversations.notices import title_notice
+from tests.support.managers import MANAGERS, USER
+from tests.support.waiting import another_append, until
+
+
+@pytest.fixture
+async def nodes(tmp_path):
+    async with MANAGERS["clustered-3"](tmp_path) as opened:
+        yield opened
+
+
+async def _holder(nodes, sid):
+    row = await nodes.each[0].claims.loop_of(sid)
+    return next(node for node in nodes.each if node.claims.name == row.node)
+
+
+def _state(state):
+    return lambda one: one.get("extras", {}).get("agent_state") == state
+
+
+async def _working(nodes):
+    """A conversation whose agent is at work, and the node that runs it."""
+    sid = await nodes.new()
+    await nodes.say(sid, "work")
+    await nodes.heard(sid, _state("running"))
+    return sid, await _holder(nodes, sid)
+
+
+async def test_a_loop_at_work_is_taken_over_from_a_dead_node_without_a_word_of_that_one(nodes):
+    sid, dead = await _working(nodes)
+    before = len(await nodes.log(sid))
+    dead.claims.dead = dead.claims.lease.lost = True
+    await dead.manager.declared_dead()
+
+    for node in nodes.each:
+        node.manager.node_died()
+    await nodes.heard(sid, _state("loading"), after=before - 1)
+    assert (await _holder(nodes, sid)) is not dead
+    nodes.world.finish("work")
+    await nodes.say(sid, "hello")
+    await nodes.answered(sid, "hello", after=before)
+    states = await nodes.states(sid)
+    assert states.count("loading") == 2
+    assert "stopped" not in states
+
+
+async def test_a_node_without_its_lease_waits_before_a_step_and_goes_on_once_it_holds(nodes):
+    sid = await nodes.new()
+    await nodes.say(sid, "hello")
+    await nodes.answered(sid, "hello")
+    holder = await _holder(nodes, sid)
+    holder.claims.lease.open.clear()
+    accepted = await nodes.say(sid, "are you there?")
+    await nodes.heard(sid, lambda one: one.get("action") == "recall", after=accepted.id)
+    await another_append(nodes.events)
+    assert not [one for one in await nodes.log(sid) if one.get("message") == "done: are you there?"]
+
+    holder.claims.lease.open.set()
+    await nodes.answered(sid, "are you there?")
+
+
+async def test_notices_reach_the_clients_of_every_node_and_each_once(nodes):
+    sid = await nodes.new()
+    clients = [await nodes.join(sid, node) for node in nodes.each]
+    notice = title_notice(sid, "a title")
+    holder = await _holder(nodes, sid)
+    async with holder.manager.attach(sid, USER) as conversation:
+        conversation._audience.notify(sid, notice)
+    for client in clients:
+        await until(lambda: notice in client.notices)  # noqa: B023
+        assert client.notices.count(notice) == 1
+
+
+async def test_a_client_that_joins_elsewhere_is_told_that_the_loop_runs_and_where(nodes):
+    sid = await nodes.new()
+    await nodes.say(sid, "hello")
+    await nodes.answered(sid, "hello")
+    holder = await _holder(nodes, sid)
+    other = next(node for node in nodes.each if node is not holder)
+    joined = await other.manager.join_conversation(sid, "connection", None, USER)
+
+    assert (joined.info.status, joined.info.node) == ("RUNNING", holder.claims.name)
+    assert joined.info.event_store is joined.conversation.stream
+    assert joined.conversation.loop is None
+    infos = {node: (await node.manager.get_agent_loop_info(USER))[0] for node in (holder, other)}
+    assert infos[holder].node is None
+    assert infos[other].node == holder.claims.name
+    assert infos[other].next_id == joined.conversation.stream.next_id
