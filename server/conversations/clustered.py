@@ -7,12 +7,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Protocol, Self
 
+import orjson
+
 from events.actions import Action
 from events.batch import Appended, Settled
 from events.errors import EventsError
+from events.event import EventSource
 from events.stream import EventStream
 from server.agent.lease import Lease
-from server.agent.states import LoopSettings
+from server.agent.states import WORKING, LoopSettings
 from server.conversations.claims import Claimed, LoopRow, SharedClaims, Waits
 from server.conversations.conversation import ServerConversation
 from server.conversations.deletion import Deletions
@@ -30,6 +33,7 @@ from server.conversations.manager import (
 from server.conversations.notices import APPROVAL_EXPIRED_ID
 from server.errors import NodeSilent
 from server.observability.logs import context_of
+from server.turns.approval_events import state_in
 from storage.errors import ConversationNotFound, StorageError
 
 logger = logging.getLogger(__name__)
@@ -370,14 +374,14 @@ class ClusteredConversationManager(ConversationManager):
 
     async def _bring_up(self, row: LoopRow) -> None:
         """Start a loop that was taken over if it was at work; else leave it to the next message."""
-        if not row.working:
-            await self._release(row.conversation_id)
-            return
         try:
             async with self._local.attached(row.conversation_id, row.user_id) as conversation:
-                self._local.loops.ensure(conversation, None, has_work=True)
-        except ConversationNotFound:
-            await self._release(row.conversation_id)
+                if await _has_work(conversation.stream):
+                    self._local.loops.ensure(conversation, None, has_work=True)
+                    return
+        except (ConversationNotFound, EventsError) as error:
+            logger.warning("cannot take over the loop of %s: %r", row.conversation_id, error)
+        await self._release(row.conversation_id)
 
     async def _stop_elsewhere(self, row: LoopRow) -> None:
         """Have another process stop a loop, and wait for that. Raises NodeSilent."""
@@ -512,6 +516,22 @@ def _info(row: LoopRow, next_id: int, stream: EventStream | None = None) -> Agen
         next_id=next_id,
         node=row.node,
     )
+
+
+async def _has_work(stream: EventStream) -> bool:
+    """Return whether a log ends amid work, or with something that its loop has not taken up.
+
+    Raises what the storage raises.
+    """
+    last = stream.last_state_id
+    if last is None:
+        return stream.next_id > 0
+    async for stored in stream.search_events(last):
+        payload = orjson.loads(stored.body)
+        state = state_in(payload)
+        if state in WORKING or (state is None and payload.get("source") == EventSource.USER):
+            return True
+    return False
 
 
 async def _logged(sid: str, work: Coroutine[Any, Any, None]) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from events.actions import Action, ChangeAgentStateAction, MessageAction
 from events.batch import Appended, Settled
 from events.client_events import decode_client, text_of
-from events.event import AgentState, Event, EventSource, StoredEvent
+from events.event import STATE, AgentState, Event, EventSource, StoredEvent
 from events.fence import Fence
 from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
@@ -55,6 +55,8 @@ Settle = Callable[[], Awaitable[LoopSettings]]
 Changed = Callable[[str, str | None, int], None]
 """Told of a conversation, its owner, and how many events it has more; must neither wait nor raise."""
 NOTHING: Mapping[str, str] = {}
+ASKS = b'"awaiting_confirmation"'
+"""Is in every event that asks a person, unless the state before it does."""
 LEAST_SECONDS = 0.2
 """Seconds accepted events may take to become durable, however long the loop took to stop."""
 
@@ -186,6 +188,10 @@ class ServerConversation:
             await found.read(self.stream)
             self._approvals = None if found.is_empty else found
 
+    def follow_approvals(self) -> None:
+        """Learn from the log, as it is published here, what loops of other processes ask."""
+        self.stream.tap(self._follow_approvals)
+
     def ask_again(self, approval: int, client_id: str | None) -> Future[Appended]:
         """Let the time in which an open approval can be decided begin anew, once that is durable.
 
@@ -304,6 +310,8 @@ class ServerConversation:
         async with self._lock():
             if self.loop is not None:
                 return
+            if fence is not None:
+                await self._catch_up()
             begun, succeeded = self._loop.time(), False
             try:
                 await self._start_loop(settings, on_rest, fence, lease)
@@ -356,6 +364,21 @@ class ServerConversation:
             await self._follower.close(self._left(due))
         if self._on_closed is not None:
             self._on_closed(self)
+
+    async def _catch_up(self) -> None:
+        """Read what earlier holders of the loop appended, and nobody else may append any more."""
+        await self.stream.look()
+        if self._approvals is not None:
+            self._approvals.close()
+        await self.read_approvals()
+
+    def _follow_approvals(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
+        if self.loop is not None:
+            return  # which notes what it asks by itself
+        known = self._approvals is not None
+        for stored in events:
+            if known or stored.flag is STATE or ASKS in stored.body:
+                self.approvals.follow(self.stream, stored)
 
     def _committed(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
         self._changed(len(events))

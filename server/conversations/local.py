@@ -48,6 +48,7 @@ class LocalConversations:
         self._parts = parts
         self._audience = audience or parts.connections
         self._open_stream = open_stream
+        self._shares_loops = claims is not None
         self._told_closed = closed
         self.registry = OpenConversations(self._authorise, self._open)
         self.loops = LoopScheduler(
@@ -235,6 +236,8 @@ class LocalConversations:
         )
         try:
             await conversation.read_approvals()
+            if self._shares_loops:
+                conversation.follow_approvals()
             await parts.users.enter(conversation)
             # Masked by what is known now, and in the log before anybody reads it.
             await parts.checkpoints.recover(stream)

@@ -178,6 +178,8 @@ class Approvals:
         self._allowed: dict[str, bool] = {}
         """Kinds of action that need no agreement, and whether that is durable."""
         self._is_read = is_read
+        self._state = ""
+        """The newest state that was read in the log."""
 
     @property
     def is_empty(self) -> bool:
@@ -274,14 +276,13 @@ class Approvals:
         if tail.asked:
             await self._read_named(stream, tail)
         self._allowed = dict.fromkeys(tail.allowed, True)
-        state = ""
         for payload, stored in tail.later:
-            changed = state_in(payload)
-            if changed is None:
-                self._fold(stream, payload, stored, state)
-            else:
-                state = changed
+            self._read_on(stream, payload, stored)
         self._is_read = True
+
+    def follow(self, stream: EventStream, stored: StoredEvent) -> None:
+        """Take in the next event of the log, of a loop that runs in another process."""
+        self._read_on(stream, orjson.loads(stored.body), stored)
 
     async def end_in_log(self, stream: EventStream, question_id: int) -> Decided:
         """Return how a question ended that may have done so long ago.
@@ -398,6 +399,15 @@ class Approvals:
         self._ended[question_id] = decided
         if len(self._ended) > ENDED_HELD:
             self._ended.popitem(last=False)
+
+    def _read_on(
+        self, stream: EventStream, payload: Mapping[str, Any], stored: StoredEvent
+    ) -> None:
+        changed = state_in(payload)
+        if changed is None:
+            self._fold(stream, payload, stored, self._state)
+        else:
+            self._state = changed
 
     def _fold(
         self, stream: EventStream, payload: Mapping[str, Any], stored: StoredEvent, state: str

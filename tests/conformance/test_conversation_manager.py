@@ -8,6 +8,7 @@ import pytest
 from events.batch import Appended
 from events.errors import StreamClosed
 from server.conversations.manager import InUse
+from server.errors import AlreadyDecided
 from storage.errors import ConversationDeleted, ConversationNotFound
 from storage.promise import Promise
 from tests.support.clients import message
@@ -173,6 +174,26 @@ async def test_stopping_what_waits_gives_up_its_turn(nodes):
 
     assert await nodes.any.close_session(late) is False
     assert [one.conversation_id for one in await nodes.any.get_agent_loop_info(USER, {late})] == []
+
+
+async def test_any_node_takes_the_decision_about_an_action_and_only_the_first(nodes):
+    sid = await nodes.new()
+    clients = [await nodes.join(sid, node) for node in nodes.each]
+    await nodes.say(sid, "run true")
+    asked = await nodes.heard(sid, lambda one: one.get("action") == "run")
+    for client in clients:
+        await until(lambda: asked in client.conversation.approvals)  # noqa: B023
+    decision = {"agent_state": "user_confirmed", "of": asked}
+    for client in clients:
+        decided = {"action": "change_agent_state", "args": decision}
+        if client is clients[0]:
+            await client.node.manager.accept(client.conversation, decided)
+        else:
+            await until(lambda: client.conversation.approvals.ended(asked))  # noqa: B023
+            with pytest.raises(AlreadyDecided):
+                await client.node.manager.accept(client.conversation, decided)
+    ran = await nodes.heard(sid, lambda one: one.get("observation") == "run")
+    assert ran > asked
 
 
 async def test_lists_show_the_loops_of_an_owner(nodes):

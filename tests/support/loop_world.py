@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
-from events.actions import Action, MessageAction
+from events.actions import Action, CmdRunAction, MessageAction
 from events.event import Event, EventSource
 from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
@@ -22,6 +22,9 @@ from tests.support.user_backends import UserStores, memory_user_stores
 
 WORK = "work"
 """A message that begins with it is answered once the test has finished that work."""
+
+RUN = "run "
+"""A message that begins with it has the rest run as a command."""
 
 
 class NoRuntime(Exception):
@@ -139,6 +142,8 @@ class GatedAgent(Agent):
         if text.startswith(WORK):
             await self.world.work.setdefault(text, asyncio.Event()).wait()
         self._messages.popleft()
+        if text.startswith(RUN):
+            return CmdRunAction(command=text.removeprefix(RUN))
         return MessageAction(content=f"done: {text}")
 
 

@@ -31,6 +31,7 @@ from tests.support.waiting import WAIT_SECONDS
 USER = "ann"
 LIMIT = 2
 """Loops of a user."""
+SETTINGS = {"max_concurrent_conversations": LIMIT, "confirmation_mode": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +173,7 @@ OpenNodes = Callable[[Path], AbstractAsyncContextManager[Nodes]]
 @asynccontextmanager
 async def _standalone(folder: Path) -> AsyncIterator[Nodes]:
     world, records, events = World(), MemoryConversations(), MemoryEventStore()
-    parts = parts_of(
-        *(world, records, events, memory_user_stores()), max_concurrent_conversations=LIMIT
-    )
+    parts = parts_of(world, records, events, memory_user_stores(), **SETTINGS)
     async with StandaloneConversationManager(parts) as manager:
         yield Nodes([Node(manager, parts.connections)], world, records, events)
 
@@ -188,7 +187,7 @@ async def _clustered(folder: Path, *, count: int) -> AsyncIterator[Nodes]:
     nodes = []
     async with AsyncExitStack() as stack:
         for number, bell in enumerate(bells, 1):
-            parts = parts_of(*(world, records, events, stores), max_concurrent_conversations=LIMIT)
+            parts = parts_of(world, records, events, stores, **SETTINGS)
             claims, follows = MemoryClaims(shared, f"node {number}", number), Follows(bell)
             manager = ClusteredConversationManager(parts, claims, bell, follows)
             bell.hearers = hearers

@@ -3,6 +3,7 @@
 import pytest
 
 from server.conversations.notices import title_notice
+from tests.support.live import until_running
 from tests.support.managers import MANAGERS, USER
 from tests.support.waiting import another_append, until
 
@@ -46,6 +47,21 @@ async def test_a_loop_at_work_is_taken_over_from_a_dead_node_without_a_word_of_t
     states = await nodes.states(sid)
     assert states.count("loading") == 2
     assert "stopped" not in states
+
+
+async def test_a_loop_at_rest_is_not_brought_up_when_its_node_dies(nodes):
+    sid = await nodes.new()
+    await nodes.say(sid, "hello")
+    await nodes.answered(sid, "hello")
+    await nodes.heard(sid, _state("awaiting_user_input"))
+    dead = await _holder(nodes, sid)
+    dead.claims.dead = dead.claims.lease.lost = True
+    await dead.manager.declared_dead()
+    await until_running(nodes.each[0].manager, set(), USER)
+
+    await nodes.say(sid, "are you there?")
+    await nodes.answered(sid, "are you there?")
+    assert (await nodes.states(sid)).count("loading") == 2
 
 
 async def test_a_node_without_its_lease_waits_before_a_step_and_goes_on_once_it_holds(nodes):
