@@ -856,6 +856,12 @@ class ServerConfig(
         "agent loop is closed; 0 keeps none.",
     )
 
+    not_ready_seconds: Seconds = Field(
+        default=10,
+        ge=0,
+        description="Seconds without an answer of PostgreSQL after which `/ready` answers 503, while the"
+        " PostgreSQL of another server answers.",
+    )
     append_deadline_seconds: Seconds = Field(
         default=10,
         gt=0,

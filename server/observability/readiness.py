@@ -7,6 +7,7 @@ import time
 from asyncio import Task
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from server.config.settings import ServerConfig
 from storage.counters import Counters
@@ -38,8 +39,23 @@ NO_BUCKET = "the object store does not answer"
 UNANSWERED = {"postgres": NO_DATABASE, "cloud": NO_BUCKET}
 """By the kind of storage, where it is no disk that answers."""
 
+STORAGE = "storage"
+"""What is degraded while a storage that several servers may share does not take writes."""
+
 Prove = Callable[[], Awaitable[None]]
 """Makes a small durable write. Raises what the storage raises."""
+
+
+class Verdict(NamedTuple):
+    """The outcome of a probe: why requests should go elsewhere, and what works in part only."""
+
+    reasons: list[str]
+    degraded: list[str]
+
+
+def nobody() -> bool:
+    """Say that no other server is known whose storage answers."""
+    return False
 
 
 class Readiness:
@@ -51,6 +67,11 @@ class Readiness:
     files are in place, and how old its oldest write is: one that takes longer than a look may is no
     answer. After a failed append a small write is
     tried, so that a server that gets no requests any more finds out that it could take some.
+
+    A PostgreSQL that does not answer is a reason only for a server that is cut off from it alone:
+    once it has been away for `not_ready_seconds`, and while `others_answer` says that the storage of
+    another server answers. Where nobody reaches it, or there is nobody else, requests have nowhere
+    better to go: the server keeps its clients, serves what it holds in memory, and is degraded.
     """
 
     def __init__(
@@ -61,6 +82,7 @@ class Readiness:
         prove: Prove | None = None,
         *,
         medium: Medium | None = None,
+        others_answer: Callable[[], bool] = nobody,
         look_seconds: float = LOOK_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
@@ -72,6 +94,13 @@ class Readiness:
         self._data_dir = config.data_dir if is_local else None
         self._no_answer = UNANSWERED.get(config.storage_kind, NO_ANSWER)
         self._min_free_bytes = config.min_free_disk_bytes
+        self._passing = (
+            {self._no_answer, NOT_STORED} if config.storage_kind == "postgres" else set()
+        )
+        """Reasons that other servers may have as well."""
+        self._not_ready_seconds = config.not_ready_seconds
+        self._others_answer = others_answer
+        self._away_since: float | None = None
         self._prove = prove
         self._medium = medium or Medium()
         self._looking: Task[list[str]] | None = None
@@ -80,6 +109,21 @@ class Readiness:
 
     async def reasons(self) -> list[str]:
         """Return why requests should not be sent here; nothing when they should."""
+        return (await self.verdict()).reasons
+
+    async def verdict(self) -> Verdict:
+        """Probe, and return whether requests should be sent here, and what does not work."""
+        found = await self._find()
+        now = time.monotonic()
+        if self._passing.isdisjoint(found):
+            self._away_since = None
+            return Verdict(found, [])
+        self._away_since = now if self._away_since is None else self._away_since
+        if now - self._away_since >= self._not_ready_seconds and self._others_answer():
+            return Verdict(found, [STORAGE])
+        return Verdict([reason for reason in found if reason not in self._passing], [STORAGE])
+
+    async def _find(self) -> list[str]:
         is_lost = self._medium.lost is not None
         found = {TAKEN: self._medium.taken, FILES_LOST: is_lost and not self._medium.taken}
         looked = await self._probe()

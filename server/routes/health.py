@@ -80,6 +80,12 @@ class Status(ResponseBody):
     status: Literal["ok"] = "ok"
 
 
+class Degraded(Status):
+    """Requests should still be sent here, although something does not work."""
+
+    degraded: list[str]
+
+
 class ServerInfo(ResponseBody):
     """Uptime and idle time in seconds, resources, and counters."""
 
@@ -107,13 +113,19 @@ class HealthRoutes:
         """Report that the process is alive, in an older form."""
         return JsonResponse("OK")
 
-    @described(Tag.HEALTH, answer=Status, statuses={503: "Not ready; the text gives the reasons"})
+    @described(
+        Tag.HEALTH,
+        answer=Status | Degraded,
+        statuses={503: "Not ready; the text gives the reasons"},
+    )
     async def ready(self, _request: Request) -> Response:
         """Report whether the server is ready for requests."""
-        reasons = await self._services.readiness.reasons()
+        reasons, degraded = await self._services.readiness.verdict()
         if reasons:
             answer = Answer(503, "not_ready", f"Not ready: {', '.join(reasons)}")
             return JsonResponse(answer.body(), answer.status)
+        if degraded:
+            return JsonResponse(Degraded(degraded=degraded))
         return JsonResponse(Status())
 
     @described(Tag.HEALTH, answer=ServerInfo, raises=(TimeoutError,))

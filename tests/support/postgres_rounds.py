@@ -134,5 +134,6 @@ async def run_postgres_rounds(folder: Path, rounds: int) -> PostgresFigures:
 
 
 async def is_ready(api: Remote) -> bool:
-    """Return whether the server says that it is ready."""
-    return (await api.client.get("/ready")).status_code == 200
+    """Return whether the server says that it is ready, and that nothing is degraded."""
+    answer = await api.client.get("/ready")
+    return answer.status_code == 200 and answer.json() == {"status": "ok"}

@@ -9,19 +9,23 @@ from contextlib import closing
 
 import pytest
 from httpx import ASGITransport, AsyncClient
+from pydantic import SecretStr
 
 from events.stores.memory import MemoryEventStore
 from server.app import create_app
 from server.config.settings import ServerConfig
 from server.observability.readiness import (
+    DRAINING,
     FILES_LOST,
     LOCK_LOST,
     LOOK_SECONDS,
     NEARLY_FULL,
     NO_ANSWER,
+    NO_DATABASE,
     NOT_STORED,
     READ_ONLY,
     SETTLE_SECONDS,
+    STORAGE,
     Readiness,
 )
 from storage.backends.local import probe_files
@@ -40,6 +44,7 @@ from tests.support.backends import FILE_STORES, open_file_store
 from tests.support.faulty_sqlite import Faults
 from tests.support.faulty_store import FaultyEventStore, fails
 from tests.support.live import live_server
+from tests.support.postgres import SECRET_KEY
 from tests.support.remote import CONVERSATIONS
 from tests.support.rest import assert_refused, rest_server
 from tests.support.waiting import WAIT_SECONDS
@@ -421,3 +426,52 @@ async def test_a_write_that_takes_longer_than_a_look_may_is_no_answer_until_it_i
     assert await asked.reasons() == [NO_ANSWER]
     medium.seconds = 0.1
     assert await asked.reasons() == []
+
+
+class Away(Medium):
+    """A database that does not answer until it is back."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_back = False
+
+    async def reach(self):
+        if not self.is_back:
+            raise Unavailable("PostgreSQL cannot be reached")
+
+
+def over_postgresql(**settings):
+    return ServerConfig(
+        storage_kind="postgres",
+        database_url=SecretStr("postgresql://db/parley"),
+        secret_key=SecretStr(SECRET_KEY),
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("others_answer", "seconds", "reasons"),
+    [(True, 0, [NO_DATABASE]), (True, 1_000, []), (False, 0, [])],
+)
+async def test_without_postgresql_requests_go_elsewhere_only_where_that_helps(
+    others_answer, seconds, reasons
+):
+    config = over_postgresql(not_ready_seconds=seconds)
+    intake: list[str] = []
+    medium = Away()
+    asked = Readiness(
+        config, lambda: intake, Counters(), medium=medium, others_answer=lambda: others_answer
+    )
+
+    assert await asked.verdict() == (reasons, [STORAGE])
+    intake.append(DRAINING)
+    assert await asked.verdict() == ([DRAINING, *reasons], [STORAGE])
+    medium.is_back = True
+    assert await asked.verdict() == ([DRAINING], [])
+
+
+async def test_a_failed_write_degrades_a_server_over_postgresql_too():
+    counters = Counters()
+    counters.append_failed(1)
+
+    assert await Readiness(over_postgresql(), nothing, counters).verdict() == ([], [STORAGE])
