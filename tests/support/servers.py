@@ -60,6 +60,7 @@ class ServerProcess:
         environment: dict[str, str] | None = None,
         files: int | None = None,
         log_bytes: int = LOG_BYTES,
+        tree: Path = REPOSITORY,
     ):
         self.data_dir = data_dir
         self.port = port
@@ -70,6 +71,7 @@ class ServerProcess:
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._log_bytes = log_bytes
+        self._tree = tree
 
     @property
     def url(self) -> str:
@@ -92,7 +94,7 @@ class ServerProcess:
             stdout=PIPE,
             stderr=PIPE,
             env=environment,
-            cwd=REPOSITORY,
+            cwd=self._tree,
             preexec_fn=self._limits,
         )
         self._reading = asyncio.create_task(self._read_stderr(self._process))
@@ -167,10 +169,11 @@ async def server_process(
     environment: dict[str, str] | None = None,
     files: int | None = None,
     log_bytes: int = LOG_BYTES,
+    tree: Path = REPOSITORY,
 ) -> AsyncIterator[ServerProcess]:
     """A server process, ended when the block is left; it may open so many `files`.
 
-    Of its log the last `log_bytes` are kept.
+    Of its log the last `log_bytes` are kept. It runs what lies in `tree`.
     """
     with kept_port() as port:
         server = ServerProcess(
@@ -180,6 +183,7 @@ async def server_process(
             environment=environment,
             files=files,
             log_bytes=log_bytes,
+            tree=tree,
         )
         await server.start()
         try:
