@@ -4,8 +4,8 @@ A manager of one process asks nobody. In a cluster the claims are rows that all 
 a process runs loops under a lease, which it loses when it cannot say that it lives.
 """
 
-from collections.abc import Collection
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Collection, Coroutine
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from events.fence import Fence
 from server.agent.lease import Lease
@@ -44,14 +44,16 @@ class Claims(Protocol):
     def lease(self) -> Lease:
         """The lease under which this process runs loops."""
 
-    async def claim(self, conversation_id: str, owner: str | None, *, has_work: bool) -> Claimed:
+    def claim(
+        self, conversation_id: str, owner: str | None, *, has_work: bool
+    ) -> Coroutine[Any, Any, Claimed]:
         """Claim a loop for this process. Claiming again what it holds makes a new fence.
 
         One that Waits stays in line until it is claimed or released. `has_work` says that a message
         is to be answered; such loops come first. Raises StorageError, StoreUnavailable.
         """
 
-    async def release(self, conversation_id: str) -> None:
+    def release(self, conversation_id: str) -> Coroutine[Any, Any, None]:
         """Give back a loop, or its place in line; nothing where another holds it.
 
         Nothing either once this process was declared dead: then others take over. What cannot be given back now is given back later. Raises nothing.

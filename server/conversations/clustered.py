@@ -99,6 +99,8 @@ class ClusteredConversationManager(ConversationManager):
         """Done at the next ring about loops; shared by all who wait for one."""
         self._attending: Task[None] | None = None
         self._tasks: set[Task[None]] = set()
+        self._stopping: set[str] = set()
+        """Conversations whose loops are being stopped for another process."""
 
     async def __aenter__(self) -> Self:
         """Begin to attend to what other processes ask."""
@@ -361,7 +363,10 @@ class ClusteredConversationManager(ConversationManager):
 
     async def _do_what_is_asked(self) -> None:
         for sid in await self._claims.asked_to_stop():
-            self._spawn(sid, self._stop_for_another(sid))
+            if sid not in self._stopping:
+                # Once: to stop it again would forget what came meanwhile.
+                self._stopping.add(sid)
+                self._spawn(sid, self._stop_for_another(sid))
         for row in await self._claims.take_over(TAKEN_AT_ONCE):
             self._spawn(row.conversation_id, self._bring_up(row))
         self._local.loops.retry_all()
@@ -369,8 +374,11 @@ class ClusteredConversationManager(ConversationManager):
             self._local.loops.make_room(user_id)
 
     async def _stop_for_another(self, sid: str) -> None:
-        if not await self._local.stop(sid):
-            await self._release(sid)  # a row without a loop
+        try:
+            if not await self._local.stop(sid):
+                await self._release(sid)  # a row without a loop
+        finally:
+            self._stopping.discard(sid)
 
     async def _bring_up(self, row: LoopRow) -> None:
         """Start a loop that was taken over if it was at work; else leave it to the next message."""

@@ -9,7 +9,7 @@ import logging
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from events.errors import EventsError
 from events.event import EventSource
@@ -23,6 +23,8 @@ from server.observability.logs import context_of
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Refine = Callable[[str | None, LoopSettings], Awaitable[LoopSettings]]
 """Replaces defaults by the user's settings. Raises what the storage raises."""
@@ -308,11 +310,16 @@ class LoopScheduler:
         """Claim the loop that starts; None, and it does not start, where that is not granted."""
         if self._claims is None:
             return HELD
-        conversation = entry.conversation
+        owner = entry.user_id
+        claiming = _spawn(
+            entry, self._claims.claim(entry.conversation_id, owner, has_work=had_work)
+        )
         try:
-            claimed = await self._claims.claim(
-                conversation.conversation_id, conversation.user_id, has_work=had_work
-            )
+            claimed = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # It is given back after that: a claim that came later would be held by nobody.
+            await asyncio.wait([claiming])
+            raise
         except (EventsError, StorageError) as error:
             about = "the agent loop of %s waits, as it cannot be claimed: %r"
             logger.warning(about, entry.conversation_id, error)
@@ -439,6 +446,6 @@ async def _stopped(entry: LoopEntry) -> None:
         await asyncio.shield(entry.task)
 
 
-def _spawn(entry: LoopEntry, work: Coroutine[Any, Any, None]) -> Task[None]:
+def _spawn(entry: LoopEntry, work: Coroutine[Any, Any, T]) -> Task[T]:
     context = context_of(conversation_id=entry.conversation_id)
     return asyncio.get_running_loop().create_task(work, context=context)

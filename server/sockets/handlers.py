@@ -85,21 +85,25 @@ class Link:
 class Acknowledgement:
     """The acknowledgement of one client event, sent once its outcome is known."""
 
-    __slots__ = ("_ack_id", "_link", "_weight", "queued")
+    __slots__ = ("_ack_id", "_link", "_settled", "_weight", "queued")
 
     def __init__(self, link: Link, ack_id: int | None, weight: int) -> None:
         self._link = link
         self._ack_id = ack_id
         self._weight = weight
+        self._settled = False
         self.queued = False
 
     def wait(self) -> None:
-        """Say in the acknowledgement that the loop waits for a slot."""
+        """Say in the acknowledgement, or by a notice after it, that the loop waits for a slot."""
         self.queued = True
+        if self._settled:
+            self._link.session.notify(error_notice(TOO_MANY_ID, TOO_MANY_TEXT))
 
     def settle(self, outcome: Appended | Exception) -> None:
         """Acknowledge the event, or send why it was refused."""
         session, intake = self._link.session, self._link.intake
+        self._settled = True
         session.waiting -= 1
         session.unanswered -= self._weight
         if isinstance(outcome, Appended):

@@ -1,8 +1,11 @@
 """Managers of several nodes where one of them dies, or loses its lease."""
 
+import asyncio
+
 import pytest
 
 from server.conversations.notices import title_notice
+from tests.support.clients import message
 from tests.support.live import until_running
 from tests.support.managers import MANAGERS, USER
 from tests.support.waiting import another_append, until
@@ -62,6 +65,23 @@ async def test_a_loop_at_rest_is_not_brought_up_when_its_node_dies(nodes):
     await nodes.say(sid, "are you there?")
     await nodes.answered(sid, "are you there?")
     assert (await nodes.states(sid)).count("loading") == 2
+
+
+async def test_a_message_that_comes_while_its_loop_stops_elsewhere_is_answered(nodes):
+    sid = await nodes.new()
+    await nodes.say(sid, "hello")
+    await nodes.answered(sid, "hello")
+    holder = await _holder(nodes, sid)
+    other = next(node for node in nodes.each if node is not holder)
+    closing = nodes.world.held_closes[sid] = asyncio.Event()
+    stopping = asyncio.create_task(holder.manager.close_session(sid))
+    await until(lambda: holder.manager.opened(sid, USER).loop is None)
+    async with other.manager.attach(sid, USER) as conversation:
+        await other.manager.accept(conversation, message("are you there?"))
+    closing.set()
+
+    assert await stopping
+    await nodes.answered(sid, "are you there?")
 
 
 async def test_a_node_without_its_lease_waits_before_a_step_and_goes_on_once_it_holds(nodes):
