@@ -67,7 +67,11 @@ class Follower:
         """Set whether the doorbell is connected; on a change, `run` reads the ends at once."""
         if hears != self._hears:
             self._hears = hears
-            self._heard.set()
+            self.look_soon()
+
+    def look_soon(self) -> None:
+        """Have `run` read the ends at once: rings were lost."""
+        self._heard.set()
 
     async def look(self) -> None:
         """Read the ends of all logs and start reading the missing events, without waiting.

@@ -67,6 +67,9 @@ class PostgresEventStore(EventStore):
         self._appends = GroupAppends(pool, self._told)
         self._sealer = Sealer(pool, page_events, lambda: self._appends.busy)
         self._loop = asyncio.get_running_loop()
+        self.appended: Callable[[int, int], None] | None = None
+        """Called with a log's number and its new end after each append of this process, in the step
+        that settles it; must neither wait nor raise."""
         self._unsure: dict[int, float] = {}
         """Numbers of logs with an append of unknown outcome, and when that was."""
         self._tasks: set[asyncio.Task[Head]] = set()
@@ -99,6 +102,8 @@ class PostgresEventStore(EventStore):
         if self._unsure:
             self._unsure.pop(number, None)
         self._sealer.appended(number, next_id, count)
+        if self.appended is not None:
+            self.appended(number, next_id + count)
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. The lock of the head is held meanwhile, for which others wait in a row."""
