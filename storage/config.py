@@ -55,6 +55,8 @@ class PostgresStorage(_Medium):
     schema_name: str = "parley"
     connections: int = Field(default=8, ge=4)
     pooler: bool = False
+    shared: bool = False
+    """Other servers that share it may use the schema at the same time."""
     deadline_seconds: float = 10.0
     """Seconds that a statement may take before its outcome counts as unknown."""
 

@@ -83,7 +83,7 @@ class PostgresBackend(Backend):
         database = PostgresDatabase(pool)
         stack.push_async_callback(database.close)
         if pool.has_sessions:
-            lock = SchemaLock(pool)
+            lock = SchemaLock(pool, shared=config.shared)
             stack.push_async_callback(lock.close)
             await lock.take()
         await check_promises(pool)

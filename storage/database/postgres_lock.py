@@ -1,4 +1,4 @@
-"""One server for each schema: a lock that PostgreSQL keeps as long as its holder is connected."""
+"""Who may use a schema: a lock that PostgreSQL keeps as long as its holder is connected."""
 
 import asyncio
 import hashlib
@@ -24,12 +24,14 @@ KEEPALIVES = (
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
 )
 """Has PostgreSQL end the session of a machine that is gone without a word after 25 seconds."""
+TAKE = "SELECT pg_try_advisory_lock($1)"
+TAKE_SHARED = "SELECT pg_try_advisory_lock_shared($1)"
 
 
 class SchemaLock:
     """Keeps other servers away from the schema of a pool.
 
-    The lock is gone with its connection, and taken again at once. Where another server was first
+    With `shared` it keeps only those away that take the lock alone, and they keep it away. The lock is gone with its connection, and taken again at once. Where another server was first
     then, the pool refuses all writes until that one is gone. Through a pooler there are no sessions,
     and so there is no lock, unless the pool has an address past it.
     """
@@ -38,10 +40,12 @@ class SchemaLock:
         self,
         pool: PostgresPool,
         *,
+        shared: bool = False,
         patience_seconds: float = PATIENCE_SECONDS,
         beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self._pool = pool
+        self._query = TAKE_SHARED if shared else TAKE
         self._patience_seconds = patience_seconds
         self._beat_seconds = beat_seconds
         self._number = number_of_lock(pool.schema)
@@ -71,8 +75,7 @@ class SchemaLock:
         try:
             with in_time(connection, self._beat_seconds):
                 await connection.execute(KEEPALIVES)
-                query = "SELECT pg_try_advisory_lock($1)"
-                taken = await connection.fetchval(query, self._number)
+                taken = await connection.fetchval(self._query, self._number)
         except Exception as error:  # see the driver's habits in storage.database.postgres
             await self._drop()
             raise Unavailable(f"PostgreSQL: {type(error).__name__}") from error

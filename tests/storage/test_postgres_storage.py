@@ -140,6 +140,23 @@ async def test_a_schema_is_refused_to_a_second_server_also_after_its_connections
         pass
 
 
+async def test_servers_that_share_a_schema_use_it_together_and_keep_others_away(config, tmp_path):
+    shared = config.model_copy(update={"shared": True})
+    async with open_postgres(tmp_path) as one, open_postgres(tmp_path) as two:
+        locks = [SchemaLock(pool, shared=True, patience_seconds=0) for pool in (one, two)]
+        for lock in locks:
+            await lock.take()
+        with pytest.raises(SchemaLocked):
+            await SchemaLock(one, patience_seconds=0).take()
+        async with open_storage(shared):
+            pass
+        for lock in locks:
+            await lock.close()
+        async with open_storage(config):
+            with pytest.raises(SchemaLocked):
+                await SchemaLock(one, shared=True, patience_seconds=0).take()
+
+
 async def is_locked(config):
     query = (
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"

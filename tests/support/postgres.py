@@ -34,7 +34,7 @@ KEPT_SCHEMAS = 12
 TABLES = (
     *("asides", "client_ids", "events", "pages", "records", "heads"),
     *("user_records", "key_mark", "usage_positions", "usage_lines", "audit"),
-    *("workspaces", "workspace_blobs"),
+    *("workspaces", "workspace_blobs", "loops", "nodes"),
 )
 INDEX_TABLES = ("search_entries", "search_logs")
 """The tables of full-text search, which are made when the index is first opened."""
