@@ -1,6 +1,6 @@
 # An image of Parley: the pinned packages of requirements/, the project itself, and nothing to build with.
 #   docker build --build-arg EXTRAS="llm postgres" --tag parley-server .
-# EXTRAS are names of locks in requirements/, separated by spaces: llm, cloud, postgres.
+# EXTRAS are names of locks in requirements/, separated by spaces: llm, cloud, postgres, cluster.
 
 # Named up to the minor version, so that a build anew brings the fixes of Python and Debian.
 FROM python:3.11-slim-bookworm AS build

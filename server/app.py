@@ -75,6 +75,7 @@ from storage.workspaces.snapshot import WorkspaceLimits
 
 if TYPE_CHECKING:
     from events.transfer.schedule import Backups
+    from server.cluster.node import Node
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,7 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
             medium=storage.medium,
             workspaces=workspaces,
             indexer=indexer,
+            node=await enter_cluster(config, event_store, stack),
         )
         async with opened as application:
             yield application
@@ -176,12 +178,13 @@ async def compose(
     medium: Medium | None = None,
     workspaces: WorkspaceStore | None = None,
     indexer: Indexer | None = None,
+    node: "Node | None" = None,
 ) -> AsyncIterator[Application]:
     """Yield a server over open stores, which stay open. Raises ConfigError.
 
     `prove` makes a small durable write after writes of the stores have failed; `medium` is the
     medium of the stores. Without `workspaces` those end with their loops. The `indexer`, which is
-    begun and ended here, keeps the index of full-text search.
+    begun and ended here, keeps the index of full-text search. `node` is the server's place in a cluster.
     """
     components = components or load_components(config)
     user_auth = instantiate("user_auth_class", components.user_auth)
@@ -192,7 +195,7 @@ async def compose(
     server_counters = parts.loop_dependencies.server_counters
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
     async with (
-        running_manager(components, parts, indexer) as manager,
+        running_manager(components, parts, indexer, node) as manager,
         retention_of(config, parts, manager, stores.audit) as retention,
     ):
         authenticator = Authenticator(config, user_auth)
@@ -270,14 +273,28 @@ async def compose(
 
 @asynccontextmanager
 async def running_manager(
-    components: Components, parts: ManagerDependencies, indexer: Indexer | None
+    components: Components,
+    parts: ManagerDependencies,
+    indexer: Indexer | None,
+    node: "Node | None" = None,
 ) -> AsyncIterator[ConversationManager]:
     """Yield the manager, started with all that works beside it, and end them in order."""
     # The indexer hears of what the manager commits last.
     following = nullcontext() if indexer is None else indexer
     keeping = parts.loop_dependencies.workspaces
-    async with following, parts.checkpoints, keeping, components.manage(parts) as manager:
+    async with following, parts.checkpoints, keeping, components.manage(parts, node) as manager:
         yield manager
+
+
+async def enter_cluster(
+    config: ServerConfig, event_store: EventStore, stack: AsyncExitStack
+) -> "Node | None":
+    """Return the server's place in its cluster, None without one; `stack` leaves it. Raise ConfigError."""
+    if config.nodes == "one":
+        return None
+    from server.cluster.node import open_node  # noqa: PLC0415 - most servers are alone
+
+    return await stack.enter_async_context(open_node(config, event_store))
 
 
 def retention_of(
@@ -394,7 +411,9 @@ async def search_indexer(
 
 
 def embedded(config: ServerConfig) -> ConversationManager:
-    """Return the one manager over that storage for programs that are not servers."""
+    """Return the one manager over that storage for programs that are not servers. Raise ConfigError."""
+    if config.nodes == "many":
+        raise ConfigError("nodes: only servers can be many: leave it out in other programs")
     identity = identity_of(config.storage)
     if identity not in _embedded:
         _embedded[identity] = EmbeddedConversationManager(partial(_life_of_manager, config))
@@ -424,7 +443,8 @@ async def pruning(config: ServerConfig) -> AsyncIterator[Retention]:
         parts = manager_parts(
             *(config, components, records, event_store, users, workspaces, ledger, indexer)
         )
-        async with running_manager(components, parts, indexer) as manager:
+        node = await enter_cluster(config, event_store, stack)
+        async with running_manager(components, parts, indexer, node) as manager:
             yield retention_of(config, parts, manager, storage.audit)
 
 

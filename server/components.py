@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from starlette.middleware import Middleware
 
@@ -33,6 +33,9 @@ from storage.backends.base import OpenedStorage
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.counters import Counters
 from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
+
+if TYPE_CHECKING:
+    from server.cluster.node import Node
 
 logger = logging.getLogger(__name__)
 
@@ -156,8 +159,13 @@ class Components:
             return instantiate("runtime_class", self.runtime_builder)
         return _local_runtimes(config)
 
-    def manage(self, parts: ManagerDependencies) -> ConversationManager:
-        """Return the manager, not yet started. Raise ConfigError."""
+    def manage(self, parts: ManagerDependencies, node: "Node | None" = None) -> ConversationManager:
+        """Return the manager, not yet started; with `node` it is of a cluster. Raise ConfigError."""
+        if node is not None:
+            make: Any = self.conversation_manager
+            manager = make(parts, node.claims, node.bell, node.following)
+            node.listen(manager)
+            return cast("ConversationManager", manager)
         return instantiate("conversation_manager_class", partial(self.conversation_manager, parts))
 
 
@@ -170,15 +178,19 @@ def load_components(config: ServerConfig) -> Components:
     def find(setting: str, contract: type[T], default: type[T] | None = None) -> type[T]:
         return load_class(setting, getattr(config, setting), contract, default or contract)
 
+    manager: type[ConversationManager] = StandaloneConversationManager
+    if config.nodes == "many":
+        from server.conversations.clustered import ClusteredConversationManager  # noqa: PLC0415
+
+        manager = ClusteredConversationManager
+
     return Components(
         agent=find("agent_class", Agent, ScriptedAgent),
         runtime_builder=find("runtime_class", RuntimeBuilder, StubRuntimeBuilder),
         conversation_store=find("conversation_store_class", ConversationStore),
         settings_store=find("settings_store_class", SettingsStore),
         secrets_store=find("secrets_store_class", SecretsStore),
-        conversation_manager=find(
-            "conversation_manager_class", ConversationManager, StandaloneConversationManager
-        ),
+        conversation_manager=find("conversation_manager_class", ConversationManager, manager),
         monitoring_listener=find("monitoring_listener_class", MonitoringListener),
         user_auth=find("user_auth_class", UserAuth, AnyUser),
     )

@@ -113,6 +113,20 @@ def _check_database_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _check_redis_url(value: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        is_socket = parts.scheme == "unix" and parts.path
+        sound = is_socket or (
+            parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+        )
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("not an address such as redis://user:password@host:6379/0")
+    return value
+
+
 def _at_most(largest: int) -> AfterValidator:
     def check(value: float) -> float:
         if value > largest:
@@ -694,6 +708,39 @@ class ServerConfig(
         description="`database_url` leads to a pooler in transaction mode, such as pgbouncer: statements "
         "are not kept prepared.",
     )
+    nodes: Literal["one", "many"] = Field(
+        default="one",
+        description="Servers that work on the database at the same time. With `many` any number of them "
+        "form [a cluster](cluster.md), in which each serves every client; that needs `storage` = `postgres`.",
+    )
+    redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] | None = Field(
+        default=None,
+        description="Address of a Redis over which servers with `nodes` = `many` tell each other of new "
+        "events, `redis://user:password@host:6379/0`, `rediss://` with TLS, or `unix:///path` of a socket; "
+        "unset, the database carries that.",
+    )
+    node_name: Annotated[str, Field(pattern=r"^[\w.:\[\]-]{1,100}$")] | None = Field(
+        default=None,
+        description="Name of this server in its cluster, by which logs and administrators know it; unset, "
+        "the machine's name and the port.",
+    )
+    node_url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] | None = Field(
+        default=None,
+        description="Address at which the other servers of the cluster reach this one; unset, `http://` "
+        "with `host`, or the machine's name where that is every address, and the port.",
+    )
+    lease_seconds: Seconds = Field(
+        default=6,
+        ge=1,
+        description="Seconds after which a server of a cluster that says nothing is declared dead and its "
+        "agent loops go to others. One that cannot reach the database for as long begins nothing anew.",
+    )
+    look_seconds: Seconds = Field(
+        default=2,
+        ge=0.1,
+        description="Seconds between two looks at the open conversations for events of other servers, "
+        "while those cannot be heard; otherwise it is 15 seconds.",
+    )
     cloud_url: Annotated[str, Field(pattern=CLOUD_URL)] | None = Field(
         default=None,
         description="Bucket of an object store and a folder in it, for `storage` = `cloud`: "
@@ -995,6 +1042,7 @@ class ServerConfig(
                 schema_name=self.database_schema,
                 connections=self.database_connections,
                 pooler=self.database_pooler,
+                shared=self.nodes == "many",
                 deadline_seconds=self.append_deadline_seconds,
             )
         if self.storage_kind == "cloud" and self.cloud_url and self.secret_key:
@@ -1129,8 +1177,23 @@ def _check_storage(config: ServerConfig) -> None:
         for name, needed in NEEDED.get(kind, {}).items()
         if getattr(config, name) is None
     ]
+    if not problems:
+        problems = [*_cluster_problems(config)]
     if problems:
         raise ConfigError(Layer().sentence(problems), problems=problems)
+
+
+def _cluster_problems(config: ServerConfig) -> Iterator[tuple[str, str]]:
+    """Yield what keeps servers from sharing a database, and what has no effect in a server alone."""
+    if config.nodes == "one":
+        if config.redis_url is not None:
+            yield "redis_url", "has no effect without nodes = many (PARLEY_NODES)"
+        return
+    if config.storage_kind != "postgres":
+        yield "nodes", "many servers can share storage = postgres (PARLEY_STORAGE) only"
+    for name in ("conversation_manager_class", "conversation_store_class"):
+        if getattr(config, name) is not None:
+            yield "nodes", f"many servers cannot use {name}: leave it out"
 
 
 def _problems(error: ValidationError) -> Iterator[tuple[str, str]]:

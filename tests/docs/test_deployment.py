@@ -14,7 +14,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
 FILES = sorted(DEPLOY.glob("compose*.yaml"))
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]*\}")
-LOCKS = {"runtime", "llm", "cloud", "postgres"}
+LOCKS = {"runtime", "llm", "cloud", "postgres", "cluster"}
 """The locks of requirements/ that an image may hold."""
 
 
@@ -75,7 +75,8 @@ def test_a_service_is_built_from_a_stage_with_the_locks_it_needs(path, service):
     build = service["build"]
     extras = set(build["args"]["EXTRAS"].split())
     needed = {service["environment"]["PARLEY_AGENT_CLASS"]}
-    needed |= {service["environment"]["PARLEY_STORAGE"]} & LOCKS
+    is_node = service["environment"].get("PARLEY_NODES") == "many"
+    needed |= {"cluster" if is_node else service["environment"]["PARLEY_STORAGE"]} & LOCKS
 
     assert (path.parent / build["context"]).resolve() == ROOT
     assert instructions(build["target"])
@@ -87,13 +88,18 @@ def test_a_service_is_built_from_a_stage_with_the_locks_it_needs(path, service):
 def test_a_service_has_no_rights_and_writes_to_volumes_alone(path, service):
     writable = {one.split(":")[1] for one in service.get("volumes", [])}
     writable |= {one.split(":")[0] for one in service["tmpfs"]}
-    (port,) = service["ports"]
 
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert {"/tmp", "/var/lib/parley"} == writable  # noqa: S108 - a path in the container
-    assert port == f"127.0.0.1:3000:{environment_of_the_image()['PARLEY_PORT']}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_one_service_of_a_file_can_be_reached_and_from_this_machine_only(path):
+    ports = [one for service in read(path)["services"].values() for one in service.get("ports", [])]
+
+    assert ports == [f"127.0.0.1:3000:{environment_of_the_image()['PARLEY_PORT']}"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -103,6 +109,7 @@ def test_volumes_and_services_that_are_named_are_declared(path):
         one.split(":")[0]
         for service in file["services"].values()
         for one in service.get("volumes", [])
+        if not one.startswith("./")
     }
     waited_for = {
         one for service in file["services"].values() for one in service.get("depends_on", {})
@@ -110,7 +117,10 @@ def test_volumes_and_services_that_are_named_are_declared(path):
 
     assert named == set(file["volumes"])
     assert waited_for <= set(file["services"])
-    assert all("healthcheck" in file["services"][one] for one in waited_for)
+    assert all(
+        "healthcheck" in file["services"][one] or "build" in file["services"][one]
+        for one in waited_for
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -68,7 +68,7 @@ KINDS = {
         " `postgres`, `secret_key`",
         "is committed: as safe as PostgreSQL keeps it; with an asynchronous standby a failover may lose"
         " the last moments",
-        "does not start: the schema is locked",
+        "does not start, the schema is locked; or is part of [a cluster](cluster.md)",
         "yes",
     ),
     "pgbouncer": Kind(

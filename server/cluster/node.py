@@ -1,0 +1,182 @@
+"""One server of a cluster: what it shares with the others, opened and closed in order."""
+
+import asyncio
+import logging
+import secrets
+import socket
+from asyncio import Task
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from events.follower import Follower
+from events.stores.base import EventStore
+from events.stores.postgres.store import PostgresEventStore
+from server.cluster.claims import ClusterClaims
+from server.cluster.doorbell import Channel, Doorbell
+from server.cluster.following import Following
+from server.cluster.membership import Load, Membership
+from server.cluster.postgres_channel import PostgresChannel
+from server.cluster.wire import Kind
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
+from storage.config import PostgresStorage
+from storage.database.postgres import PostgresPool, Sizes, number_of
+
+logger = logging.getLogger(__name__)
+
+EXTRA = "cluster"
+CONNECTIONS = Sizes(append=1, read=2, record=2, search=1, indexing=1)
+"""Beats have the one for appends to themselves; those for search are never made."""
+DEADLINE_SECONDS = 5.0
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, and not bound
+
+
+class Listener(Protocol):
+    """Is told what other servers say; no call may wait, but the last one, and none may raise."""
+
+    def loops_changed(self) -> None:
+        """Another server asks something of a loop, or has given one back."""
+
+    def head_changed(self, conversation_id: str) -> None:
+        """The head of a conversation that is open here was changed, as by its deletion."""
+
+    def noticed(self, conversation_id: str, payload: Mapping[str, Any]) -> None:
+        """A payload is meant for the connections of a conversation."""
+
+    def node_died(self) -> None:
+        """A server was declared dead."""
+
+    async def declared_dead(self) -> None:
+        """This server was declared dead."""
+
+
+class Bell:
+    """The doorbell by conversation; see `server.conversations.clustered`."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        self._doorbell = doorbell
+
+    def loop_changed(self, conversation_id: str) -> None:
+        """Say that something about a loop has changed."""
+        self._doorbell.tell(Kind.LOOPS, number_of(conversation_id))
+
+    def look_at(self, conversation_id: str) -> None:
+        """Say that a head was changed otherwise than by appending."""
+        self._doorbell.look_at(number_of(conversation_id))
+
+    def notice(self, conversation_id: str, payload: Mapping[str, Any]) -> None:
+        """Send a payload to the connections that a conversation has elsewhere."""
+        self._doorbell.notice(conversation_id, payload)
+
+
+class Node:
+    """What the conversation manager of a server in a cluster is made over; see `open_node`."""
+
+    def __init__(
+        self, pool: PostgresPool, channel: Channel, config: ServerConfig, events: EventStore
+    ) -> None:
+        self.load: Load = Load()
+        self._listener: Listener | None = None
+        self.membership = Membership(
+            pool,
+            name=config.node_name or f"{socket.gethostname()}:{config.port}",
+            url=config.node_url or _address_of(config),
+            version=version("parley-server"),
+            lease_seconds=config.lease_seconds,
+            tell=self._load,
+        )
+        self.claims = ClusterClaims(
+            pool, self.membership, slots=config.max_concurrent_conversations
+        )
+        self.follower = Follower(events, look_seconds=config.look_seconds)
+        self.following = Following(
+            self.follower,
+            number_of,
+            changed=self._head_changed,
+            told=self._told,
+            noticed=self._noticed,
+        )
+        self.doorbell = Doorbell(
+            channel, self.following, incarnation=secrets.randbits(63), answers=self.membership.holds
+        )
+        self.bell = Bell(self.doorbell)
+
+    def listen(self, listener: Listener) -> None:
+        """Tell the listener from now on what other servers say."""
+        self._listener = listener
+        self.membership.watch(listener)
+
+    def _load(self) -> Load:
+        return self.load._replace(hears=self.doorbell.hears)
+
+    def _told(self, kind: Kind, _numbers: Sequence[int], _values: Sequence[int]) -> None:
+        if self._listener is not None and kind is Kind.LOOPS:
+            self._listener.loops_changed()
+
+    def _head_changed(self, conversation_id: str) -> None:
+        if self._listener is not None:
+            self._listener.head_changed(conversation_id)
+
+    def _noticed(self, conversation_id: str, payload: Mapping[str, Any]) -> None:
+        if self._listener is not None:
+            self._listener.noticed(conversation_id, payload)
+
+
+@asynccontextmanager
+async def open_node(config: ServerConfig, events: EventStore) -> AsyncIterator[Node]:
+    """Enter the cluster of servers that share a schema, and leave it at the end of the block.
+
+    The storage is open. Raises ConfigError without what `redis_url` needs, StorageError.
+    """
+    storage = config.storage
+    if not isinstance(storage, PostgresStorage) or not isinstance(events, PostgresEventStore):
+        raise ConfigError("nodes: many servers can share storage = postgres only")
+    direct = storage.direct_url or storage.url
+    pool = PostgresPool(
+        direct.get_secret_value(),
+        schema=storage.schema_name,
+        sizes=CONNECTIONS,
+        pooler=storage.pooler and storage.direct_url is None,
+        deadline_seconds=min(DEADLINE_SECONDS, config.lease_seconds),
+    )
+    try:
+        node = Node(pool, _channel(config, pool), config, events)
+        async with node.membership, node.doorbell, _following(node.follower):
+            events.appended = node.doorbell.ring
+            try:
+                yield node
+            finally:
+                events.appended = None
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def _following(follower: Follower) -> AsyncIterator[None]:
+    looking: Task[None] = asyncio.get_running_loop().create_task(follower.run())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
+        await follower.close()
+
+
+def _address_of(config: ServerConfig) -> str:
+    """Return the address at which a server is likely to be reached."""
+    host = socket.gethostname() if config.host in EVERY_ADDRESS else config.host
+    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+
+
+def _channel(config: ServerConfig, pool: PostgresPool) -> Channel:
+    if config.redis_url is None:
+        return PostgresChannel(pool)
+    try:
+        from server.cluster.redis_channel import RedisChannel  # noqa: PLC0415 - with that setting only
+    except ImportError as error:
+        raise ConfigError(
+            f"redis_url: Redis needs the extra `{EXTRA}`: pip install 'parley-server[{EXTRA}]' ({error})"
+        ) from error
+    return RedisChannel(config.redis_url.get_secret_value(), f"parley:{pool.schema}")
