@@ -1,9 +1,11 @@
 """A PostgreSQL primary and its standby, of which the second can take the first one's place."""
 
 import asyncio
+import atexit
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import asyncpg
@@ -59,16 +61,27 @@ async def ask_at(server: PostgresServer, query: str) -> "list[asyncpg.Record]":
         await connection.close()
 
 
+@cache
+def _prepared() -> PostgresServer:
+    """A cluster with the database in it, which has ended: copies of it take no time to make."""
+    server = PostgresServer()
+    atexit.register(server.remove)
+    server.start()
+    server.create()
+    server.stop()
+    return server
+
+
 @asynccontextmanager
 async def failover_pair(*, synchronous: bool) -> AsyncIterator[Pair]:
     """A primary whose standby has all that it has committed, and follows it."""
-    primary = PostgresServer()
+    primary = PostgresServer(copy_of=_prepared())
     servers = [primary]
     try:
-        primary.start()
-        primary.create()
-        standby = PostgresServer(copy_of=primary)
+        standby = PostgresServer(copy_of=_prepared())
         servers.append(standby)
+        standby.follow(primary)
+        primary.start()
         standby.start()
 
         async def follows() -> bool:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from select import select
 from tempfile import mkdtemp
 
 import asyncpg
@@ -78,7 +79,7 @@ class PostgresServer:
     """A server over a cluster of its own in a temporary folder, reached by a socket there.
 
     With `disk_megabytes` the cluster lies on a disk of that size. Without `page_checksums` it is what
-    this version of PostgreSQL makes. As a `copy_of` a server that runs it is a standby of that.
+    this version of PostgreSQL makes. As a `copy_of` a server that has ended it has the same data.
     """
 
     def __init__(
@@ -102,10 +103,10 @@ class PostgresServer:
         self.settings = SETTINGS if disk_megabytes is None else SETTINGS | ON_A_SMALL_DISK
         """Settings that it gets at its next start."""
         if copy_of is not None:
-            self._run(
-                *("pg_basebackup", "--no-sync", "-D", str(self.folder / "data"), "-U", DATABASE),
-                *("-h", str(copy_of.folder), "--checkpoint=fast", "-R"),
-            )
+            shutil.copytree(copy_of.folder / "data", self.folder / "data")
+            if user is not None:
+                for path in (self.folder / "data", *(self.folder / "data").rglob("*")):
+                    os.chown(path, user, -1)
             return
         self._run(
             *("initdb", "--no-sync", "-D", str(self.folder / "data"), "-U", DATABASE),
@@ -173,6 +174,18 @@ class PostgresServer:
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(START_SECONDS)
 
+    def stop(self) -> None:
+        """End it as it wishes: all that it knows is in its files."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(START_SECONDS)
+
+    def follow(self, primary: "PostgresServer") -> None:
+        """Be the standby of a server with the same data, from the next start on."""
+        with (self.folder / "data" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = 'host={primary.folder} user={DATABASE}'\n")
+        (self.folder / "data" / "standby.signal").touch()
+
     def kill(self) -> None:
         """End it and its backends as a machine that stops does: none of them says a word."""
         assert self._process is not None
@@ -180,10 +193,9 @@ class PostgresServer:
         backends = main.children()
         main.kill()
         for backend in backends:
-            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-                backend.kill()
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                _kill(backend.pid)
         self._process.wait(START_SECONDS)
-        psutil.wait_procs(backends, START_SECONDS)
 
     def promote(self) -> None:
         """Have a standby take writes, and wait until it does."""
@@ -224,6 +236,16 @@ class PostgresServer:
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
         )
+
+
+def _kill(pid: int) -> None:
+    """End a process, and wait for that, not for whoever collects it. Raises ProcessLookupError."""
+    handle = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        assert select([handle], [], [], START_SECONDS)[0], f"the process {pid} does not end"
+    finally:
+        os.close(handle)
 
 
 @cache
