@@ -167,6 +167,11 @@ class PageReader:
                         return
             await asyncio.sleep(0)  # cached pages are read without a pause: let others run
 
+    def cached(self, conversation_id: str, event_id: int) -> Sequence[StoredEvent]:
+        """Return the cached part of the page of an event, without reading; nothing where it has none."""
+        part = self.cache.get(PageKey(conversation_id, page_of(event_id, self.page_size)))
+        return () if part is None else part.events
+
     def forget(self, conversation_id: str, next_id: int) -> None:
         """Drop the pages of a conversation that was deleted, or has lost events."""
         self.forgotten += 1

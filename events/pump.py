@@ -7,6 +7,7 @@ from asyncio import AbstractEventLoop, Future, Task, TimerHandle
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from zlib import crc32
 
 import orjson
 
@@ -69,6 +70,8 @@ class AppendPump:
     ) -> None:
         self.next_id = head.next_id
         self.last_state_id = head.last_state_id
+        self.last_mark: int | None = None
+        """The checksum of the event published last; None before the first."""
         self._conversation_id = conversation_id
         self._ids = {"conversation_id": conversation_id}
         self._store = store
@@ -368,6 +371,7 @@ class AppendPump:
 
     def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.next_id = events[-1].id + 1
+        self.last_mark = crc32(events[-1].body)
         for event in events:
             if event.flag == STATE:
                 self.last_state_id = event.id

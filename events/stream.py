@@ -33,6 +33,7 @@ from events.event import Event, EventSource, StoredEvent
 from events.fence import Fence
 from events.filter import EventFilter
 from events.page_reader import PageReader
+from events.pages import page_bounds, page_of
 from events.partials import Pace, Partials
 from events.pump import AppendPump
 from events.redaction import Redactor
@@ -202,6 +203,30 @@ class EventStream:
         The stream takes and gives nothing then.
         """
         return None if self._appends is None else self._appends.shortened
+
+    @property
+    def last_published(self) -> tuple[int, int] | None:
+        """The id of the event published last, and the CRC-32 of its body.
+
+        None where nothing was published since the stream was opened.
+        """
+        appends = self._appends
+        if appends is None or appends.last_mark is None:
+            return None
+        return appends.next_id - 1, appends.last_mark
+
+    async def first_other(self, last_id: int) -> int:
+        """Return where the log begins to be another than the one published here, `last_id` being so.
+
+        That is known as far as the last page is cached; else it is where that begins. Raises what
+        reading the store does.
+        """
+        first_id = page_bounds(page_of(last_id, self._reader.page_size), self._reader.page_size)[0]
+        ours = self._reader.cached(self.conversation_id, last_id)
+        theirs = await self._store.read(self.conversation_id, first_id, last_id + 1)
+        found = {event.id: event for event in theirs}
+        others = [event.id for event in ours if found.get(event.id) != event]
+        return others[0] if others and others[0] > ours[0].id else first_id
 
     def when_shortened(self, callback: "WhenShortened") -> None:
         """Have `callback` told once when events are gone: the stream is to be closed and opened anew.

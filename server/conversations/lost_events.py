@@ -4,8 +4,9 @@ import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from zlib import crc32
 
-from events.errors import DamagedHead, EventsError, LogShortened
+from events.errors import DamagedHead, DamagedRecord, EventsError, LogShortened
 from events.stores.base import EventStore
 from events.stream import EventStream, TakenBack
 from server.observability.logs import context_of
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 HEADS_AT_ONCE = 1_000
 """Logs whose ends are read in one call."""
+EVENTS_AT_ONCE = 64
+"""Events that are read in one call."""
 LOOK_SECONDS = 10.0
 """Deadline of one such call."""
 RETRY_SECONDS = 0.5
@@ -126,3 +129,19 @@ class LostEvents:
         for stream, next_id, head in zip(streams, published, heads, strict=True):
             if head.next_id < next_id and not head.deleted:
                 stream.shorten(head.next_id)
+        await self._compare_contents([one for one in streams if one.shortened is None])
+
+    async def _compare_contents(self, streams: Sequence[EventStream]) -> None:
+        """Find logs in which other servers have put new events in the place of all that were lost."""
+        ends = [(stream, *end) for stream in streams if (end := stream.last_published) is not None]
+        for begin in range(0, len(ends), EVENTS_AT_ONCE):
+            some = ends[begin : begin + EVENTS_AT_ONCE]
+            ranges = [(one.conversation_id, last_id, last_id + 1) for one, last_id, _ in some]
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    runs = await self._store.read_many(ranges)
+                    for (stream, last_id, mark), found in zip(some, runs, strict=True):
+                        if found and crc32(found[0].body) != mark:
+                            stream.shorten(await stream.first_other(last_id))
+            except DamagedRecord as damage:
+                logger.warning("cannot compare some logs after a failover: %s", damage)
