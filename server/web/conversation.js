@@ -66,7 +66,7 @@ const TURNLESS = new Set([...RESTING, "finished", "rejected"]);
  *   are to be drawn anew.
  * @property {() => Promise<number>} lateEventId See `Api.lateEventId`.
  * @property {(title: string) => void} retitled
- * @property {(why: "gone" | "key") => void} lost
+ * @property {(why: "gone" | "key" | "anew") => void} lost
  */
 
 export class Conversation {

@@ -26,7 +26,8 @@ const STEADY_MS = 5_000;
  * @property {(connection: Connection) => void} changed
  * @property {(polls: boolean) => void} carried Whether by polling, since no websocket comes through.
  * @property {(message: string) => void} troubled Shown until the next connect; the link retries.
- * @property {(why: "gone" | "key", message: string) => void} refused Final; the link is closed.
+ * @property {(why: "gone" | "key" | "anew", message: string) => void} refused Final; the link is closed. "anew":
+ *   events that are here are not in the log any more.
  */
 
 export class Link {
@@ -176,7 +177,7 @@ export class Link {
   }
 
   /**
-   * @param {"gone" | "key"} why
+   * @param {"gone" | "key" | "anew"} why
    * @param {string} message
    */
   #refuse(why, message) {
@@ -197,6 +198,9 @@ export class Link {
     // If the newest state is `error`, it is delivered last, out of id order: it must not move the cursor back.
     const isErrorState =
       payload.observation === "agent_state_changed" && payload.extras?.agent_state === "error";
+    const isKnown = typeof payload.id === "number" && payload.id <= this.#cursor;
+    // Its id is that of an event which the server has lost: everything is read again.
+    if (isKnown && !isErrorState) return this.#refuse("anew", "");
     if (typeof payload.id === "number" && !isErrorState) this.#cursor = payload.id;
     this.listener.received(payload);
   }

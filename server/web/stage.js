@@ -145,7 +145,11 @@ export class Stage {
       },
       lateEventId: () => this.api.lateEventId(id),
       retitled: (title) => catalogue.patch(id, { title }),
-      lost: (why) => (why === "key" ? store.set({ needsKey: true }) : this.#lose(id)),
+      lost: (why) => {
+        if (why === "key") store.set({ needsKey: true });
+        else if (why === "anew") this.open(id);
+        else this.#lose(id);
+      },
     });
     transcript.show(this.conversation.timeline);
     this.conversation.open();

@@ -324,3 +324,27 @@ async def test_an_error_state_that_is_told_again_moves_no_cursor(browser, tmp_pa
         await expect(reader.part("connection-state")).to_have_text("Connected")
         assert not await reader.found_fault(excused=OUTAGE)
         await context.close()
+
+
+async def test_a_page_that_shows_what_its_log_has_lost_reads_it_anew(context, tmp_path):
+    kept = [said("user", "hello"), *at_rest(0, 1), said("agent", "kept")]
+    await write_log(tmp_path / "data", "short", "Short", [*kept, *[said("agent", "lost")] * 20])
+    await write_log(tmp_path / "other", "short", "Short", kept)
+    async with server_process(tmp_path / "data") as server:
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/short")
+        await expect(reader.messages_of("agent").last).to_contain_text("lost")
+        await reader.sees_state("Ready")
+        await server.kill()
+        (tmp_path / "data").rename(tmp_path / "away")
+        (tmp_path / "other").rename(tmp_path / "data")
+        await server.start()
+
+        # The states of the agent that comes up have ids of what was lost.
+        await expect(reader.messages_of("agent")).to_have_count(1)
+        await reader.sees_state("Ready")
+        await reader.say("still there?")
+        await expect(reader.messages_of("agent").last).to_contain_text("still there?")
+        drawn, stored = await drawn_and_stored(reader, "short")
+        assert drawn == stored
+        assert not await reader.found_fault(excused=OUTAGE)
