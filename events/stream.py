@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -188,7 +189,7 @@ class EventStream:
 
     @property
     def may_have_asides(self) -> bool:
-        """Whether the log may have had asides when the stream was opened."""
+        """Whether the log may have had asides when the stream was opened, or at a `look` since."""
         return self._head.asides
 
     @property
@@ -375,6 +376,8 @@ class EventStream:
                     self.shorten(head.next_id)
                 self._check_whole()
                 self.need_masks(head.masks)
+                if head.asides and not self._head.asides:
+                    self._head = replace(self._head, asides=True)
                 if head.next_id > self.next_id and not self._closed:
                     reached: Future[None] = asyncio.get_running_loop().create_future()
                     self._pump.reach(head.next_id, reached)

@@ -352,6 +352,7 @@ def manager_parts(
             workspaces=Workspaces(workspaces, close_seconds=config.shutdown_seconds / 8),
             approval_seconds=config.approval_seconds,
             changed=None if indexer is None else indexer.note,
+            recover=checkpoints.recover,
             mcp=McpOptions(
                 stdio=config.mcp_stdio,
                 private_addresses=config.mcp_private_addresses,

@@ -90,6 +90,8 @@ class LoopDependencies:
     """Seconds after which an approval expires; None for never."""
     changed: Changed | None = None
     """Told of events that are committed, and of new titles and deletions with 0 events."""
+    recover: Callable[[EventStream], Awaitable[None]] | None = None
+    """Appends the texts that a crash cut short, once a loop that others may run is claimed; see Checkpoints."""
     threads: AgentThreads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -366,8 +368,13 @@ class ServerConversation:
             self._on_closed(self)
 
     async def _catch_up(self) -> None:
-        """Read what earlier holders of the loop appended, and nobody else may append any more."""
+        """Read what earlier holders of the loop appended, and nobody else may append any more.
+
+        A text of theirs that was not whole is cut short by now.
+        """
         await self.stream.look()
+        if self._parts.recover is not None:
+            await self._parts.recover(self.stream)
         if self._approvals is not None:
             self._approvals.close()
         await self.read_approvals()

@@ -239,8 +239,10 @@ class LocalConversations:
             if self._shares_loops:
                 conversation.follow_approvals()
             await parts.users.enter(conversation)
-            # Masked by what is known now, and in the log before anybody reads it.
-            await parts.checkpoints.recover(stream)
+            if not self._shares_loops:
+                # Masked by what is known now, and in the log before anybody reads it. Another
+                # process may be writing a text of a loop that it shares: see `start_loop`.
+                await parts.checkpoints.recover(stream)
         except BaseException:
             await conversation.close()
             raise

@@ -126,3 +126,44 @@ async def test_a_client_that_joins_elsewhere_is_told_that_the_loop_runs_and_wher
     assert infos[holder].node is None
     assert infos[other].node == holder.claims.name
     assert infos[other].next_id == joined.conversation.stream.next_id
+
+
+async def _with_partial(nodes, *, opened_by):
+    """A text that is being written, in its checkpoint; so many other nodes have opened it before."""
+    sid, holder = await _working(nodes)
+    others = [node for node in nodes.each if node is not holder]
+    for number, node in enumerate(others[:opened_by]):
+        await node.manager.join_conversation(sid, f"connection {number}", None, USER)
+    partial = holder.manager.opened(sid, USER).stream.partials.begin("message", "content", 0)
+    partial.write("half an ans")
+    await until(lambda: nodes.events.asides(sid))
+    return sid, holder, others, partial
+
+
+async def _completed(nodes, sid, partial):
+    return [one for one in await nodes.log(sid) if one.get("partial") == partial.id]
+
+
+async def test_a_text_that_is_being_written_is_not_cut_short_by_those_who_open_it_elsewhere(nodes):
+    sid, _, others, partial = await _with_partial(nodes, opened_by=0)
+    for node in others:
+        async with node.manager.attach(sid, USER):
+            assert await _completed(nodes, sid, partial) == []
+    assert await nodes.events.asides(sid)
+
+
+@pytest.mark.parametrize("opened_by", [0, 2])
+async def test_a_text_of_a_dead_node_is_in_the_log_once_when_its_loop_is_taken_over(
+    opened_by, nodes
+):
+    sid, dead, others, partial = await _with_partial(nodes, opened_by=opened_by)
+    before = len(await nodes.log(sid))
+    dead.claims.dead = dead.claims.lease.lost = True
+    for node in others:
+        node.manager.node_died()
+    loading = await nodes.heard(sid, _state("loading"), after=before - 1)
+
+    (text,) = await _completed(nodes, sid, partial)
+    assert (text["message"], text["interrupted"]) == ("half an ans", "crashed")
+    assert text["id"] < loading
+    assert await nodes.events.asides(sid) == {}
