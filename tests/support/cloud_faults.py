@@ -30,6 +30,8 @@ APPEND_SECONDS = 2.0
 ACKNOWLEDGED = 60
 """Acknowledgements between two kills."""
 RUN_SECONDS = 1_200.0
+KILL_SECONDS = 60.0
+"""The longest that one kill may take, from its load to the end of the store's return: a hang takes as long."""
 
 
 @dataclass(slots=True)
@@ -136,7 +138,7 @@ async def run_cloud_kills(folder: Path, seed: int, kills: int) -> FaultFigures:
     """Kill the S3 server under load so often, and compare. Raises AssertionError."""
     figures = FaultFigures(seed)
     load = Load()
-    async with asyncio.timeout(RUN_SECONDS):
+    async with asyncio.timeout(kills * KILL_SECONDS):
         files = CloudFileStore(objects_of(folder))
         async with open_over(files, folder) as opened:
             await load.run(opened.events, lambda: _kill(s3_server(), load, kills, figures))
