@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Task
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from events.errors import DamagedHead, DamagedRecord, EventsError
@@ -44,6 +44,8 @@ class Follower:
         self._reading: Task[None] | None = None
         self._hears = False
         self._heard = asyncio.Event()
+        self.on_deleted: Callable[[str], None] | None = None
+        """Called with the id of each followed conversation whose log was deleted, at every look."""
 
     def add(self, stream: EventStream) -> None:
         """Follow the log of a stream; there is one of each log."""
@@ -76,7 +78,7 @@ class Follower:
     async def look(self) -> None:
         """Read the ends of all logs and start reading the missing events, without waiting.
 
-        Raises StoreUnavailable. Deleted logs are left to the owners of their streams.
+        Raises StoreUnavailable. Deleted logs are left to `on_deleted`.
         """
         names = list(self._streams)
         for begin in range(0, len(names), HEADS_AT_ONCE):
@@ -101,6 +103,8 @@ class Follower:
             if head.next_id < next_id and not head.deleted:
                 stream.shorten(head.next_id)
         for name, head in ends:
+            if head.deleted and self.on_deleted is not None:
+                self.on_deleted(name)
             if head.masks and name in self._streams:
                 self._streams[name].need_masks(head.masks)
         return [(name, head.next_id) for name, head in ends if not head.deleted]

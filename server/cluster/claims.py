@@ -29,11 +29,13 @@ class ClusterClaims:
         """Conversations to give back, and the incarnation that held them."""
         membership.on_beat = self._give_back
 
-    async def claim(self, conversation_id: str, owner: str | None, *, has_work: bool) -> Claimed:
+    async def claim(
+        self, conversation_id: str, owner: str | None, *, has_work: bool, in_line: bool = False
+    ) -> Claimed:
         """See Claims."""
         node = self._membership.incarnation
         self._owed.pop(conversation_id, None)
-        about = (conversation_id, owner, node, self._slots, has_work)
+        about = (conversation_id, owner, node, self._slots, has_work, in_line)
         ((outcome, fence, name),) = await self._pool.fetch(Role.RECORD, "claim_loop", *about)
         match outcome:
             case "held":
@@ -43,7 +45,9 @@ class ClusterClaims:
             case "waits":
                 return Waits()
             case _:
-                return Gone()
+                # Declared dead, this server claims again once it has begun anew.
+                living = await self._pool.fetch(Role.READ, "living_nodes")
+                return Gone() if any(one[0] == node for one in living) else Waits()
 
     async def release(self, conversation_id: str) -> None:
         """See Claims."""

@@ -16,7 +16,8 @@ class Following:
     """The hearer of a doorbell: translates numbers of logs into streams that are open here.
 
     Enter a stream before its head is read, or look at it after. `changed` is called with the
-    conversation whose head somebody else has changed otherwise than by appending, if it is open.
+    conversation whose head somebody else has changed otherwise than by appending, if it is open: on
+    a ring, and where a look finds its log deleted.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Following:
         noticed: Callable[[str, Mapping[str, Any]], None] = _pass_over,
     ) -> None:
         self._follower = follower
+        follower.on_deleted = changed
         self._number_of = number_of
         self._names: dict[int, str] = {}
         self._changed = changed

@@ -5,31 +5,36 @@ a process runs loops under a lease, which it loses when it cannot say that it li
 """
 
 from collections.abc import Collection, Coroutine
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from events.fence import Fence
 from server.agent.lease import Lease
 
 
-class Held(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Held:
     """The loop is this process's: it appends under the fence."""
 
     fence: Fence | None = None
     """None: the fence follows from the stream, as nobody else claims."""
 
 
-class HeldBy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HeldBy:
     """Another process that lives holds the loop, and takes up what is in the log."""
 
     node: str
 
 
-class Waits(NamedTuple):
-    """All slots of the user are taken; claim again when one may be free."""
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """All slots of the user are taken, or this process was declared dead; claim again later."""
 
 
-class Gone(NamedTuple):
-    """The conversation was deleted, or this process was declared dead."""
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """There is no such log, as of a conversation that was deleted, or no place in line any more."""
 
 
 Claimed: TypeAlias = Held | HeldBy | Waits | Gone
@@ -45,12 +50,13 @@ class Claims(Protocol):
         """The lease under which this process runs loops."""
 
     def claim(
-        self, conversation_id: str, owner: str | None, *, has_work: bool
+        self, conversation_id: str, owner: str | None, *, has_work: bool, in_line: bool = False
     ) -> Coroutine[Any, Any, Claimed]:
         """Claim a loop for this process. Claiming again what it holds makes a new fence.
 
         One that Waits stays in line until it is claimed or released. `has_work` says that a message
-        is to be answered; such loops come first. Raises StorageError, StoreUnavailable.
+        is to be answered; such loops come first. With `in_line` it was told to wait before: it is Gone
+        once somebody has given up its place, or a loop has run. Raises StorageError, StoreUnavailable.
         """
 
     def release(self, conversation_id: str) -> Coroutine[Any, Any, None]:

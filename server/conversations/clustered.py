@@ -481,8 +481,12 @@ class _RingingClaims:
     def lease(self) -> Lease:
         return self._claims.lease
 
-    async def claim(self, conversation_id: str, owner: str | None, *, has_work: bool) -> Claimed:
-        claimed = await self._claims.claim(conversation_id, owner, has_work=has_work)
+    async def claim(
+        self, conversation_id: str, owner: str | None, *, has_work: bool, in_line: bool = False
+    ) -> Claimed:
+        claimed = await self._claims.claim(
+            conversation_id, owner, has_work=has_work, in_line=in_line
+        )
         if not isinstance(claimed, Waits):
             self._waiting.discard(conversation_id)
         elif conversation_id not in self._waiting:

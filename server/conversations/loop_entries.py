@@ -80,6 +80,7 @@ class LoopEntry:
         "conversation",
         "has_work",
         "idle_timer",
+        "in_line",
         "refused",
         "sealed_at",
         "settings",
@@ -97,6 +98,8 @@ class LoopEntry:
         """Waiting: a message is to be answered. Stopping, or failing to start: it waits afterwards."""
         self.refused = False
         """Waiting: its claim was refused, so that it is not started before `retry`."""
+        self.in_line = False
+        """Its claim stands in line, unless somebody has given it up since."""
         self.claiming: Future[None] | None = None
         """Starting: done once it is known whether the loop is claimed. None where nobody is asked."""
         self.sealed_at = 0

@@ -90,6 +90,7 @@ class LoopScheduler:
             or (entry.state is LoopState.STARTING and conversation.start_failed)
         ):
             self._loops.want(entry)
+            entry.in_line = False
         if settings is not None:
             entry.settings = settings
         if entry.waits:
@@ -312,10 +313,14 @@ class LoopScheduler:
             return HELD
         owner = entry.user_id
         claiming = _spawn(
-            entry, self._claims.claim(entry.conversation_id, owner, has_work=had_work)
+            entry,
+            self._claims.claim(
+                entry.conversation_id, owner, has_work=had_work, in_line=entry.in_line
+            ),
         )
+        entry.in_line = False
         try:
-            claimed = await asyncio.shield(claiming)
+            claimed, failed = await asyncio.shield(claiming), False
         except asyncio.CancelledError:
             # It is given back after that: a claim that came later would be held by nobody.
             await asyncio.wait([claiming])
@@ -323,7 +328,7 @@ class LoopScheduler:
         except (EventsError, StorageError) as error:
             about = "the agent loop of %s waits, as it cannot be claimed: %r"
             logger.warning(about, entry.conversation_id, error)
-            claimed = Waits()
+            claimed, failed = Waits(), True
         finally:
             if entry.claiming is not None:
                 entry.claiming.set_result(None)
@@ -333,6 +338,7 @@ class LoopScheduler:
         if entry.state is LoopState.STARTING:
             entry.task = None
             if isinstance(claimed, Waits):
+                entry.in_line = not failed
                 self._loops.refuse(entry, has_work=had_work)
             else:
                 self._loops.elsewhere(entry)

@@ -14,6 +14,8 @@ import orjson
 from events.event import StoredEvent
 from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
+from server.cluster.node import open_node
+from server.config.settings import ServerConfig
 from server.conversations.clustered import ClusteredConversationManager
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import ServerConversation
@@ -22,10 +24,12 @@ from server.conversations.standalone import StandaloneConversationManager
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
+from tests.support.backends import FACTORIES
 from tests.support.clients import message
 from tests.support.loop_world import World, parts_of
 from tests.support.memory_claims import Follows, MemoryBell, MemoryClaims, SharedRows
-from tests.support.user_backends import memory_user_stores
+from tests.support.postgres import postgres_settings
+from tests.support.user_backends import memory_user_stores, open_user_stores
 from tests.support.waiting import WAIT_SECONDS
 
 USER = "ann"
@@ -196,9 +200,31 @@ async def _clustered(folder: Path, *, count: int) -> AsyncIterator[Nodes]:
         yield Nodes(nodes, world, records, events)
 
 
+@asynccontextmanager
+async def _postgres(folder: Path, *, count: int) -> AsyncIterator[Nodes]:
+    """Nodes with connections of their own to one database, which is their doorbell, too."""
+    world, nodes = World(), []
+    async with AsyncExitStack() as stack:
+        given = await stack.enter_async_context(postgres_settings(folder))
+        for number in range(1, count + 1):
+            opened = await stack.enter_async_context(FACTORIES["postgres"](folder))
+            kept = await stack.enter_async_context(open_user_stores("postgres", folder))
+            config = ServerConfig.model_validate(
+                {**given, "storage_kind": "postgres", "nodes": "many", "node_name": f"n{number}"}
+                | {"lease_seconds": 5.0, "look_seconds": 0.2, **SETTINGS}
+            )
+            node = await stack.enter_async_context(open_node(config, opened.events))
+            parts = parts_of(world, opened.conversations, opened.events, kept, **SETTINGS)
+            manager = ClusteredConversationManager(parts, node.claims, node.bell, node.following)
+            node.listen(manager)
+            nodes.append(Node(await stack.enter_async_context(manager), parts.connections))
+        yield Nodes(nodes, world, opened.conversations, opened.events)
+
+
 MANAGERS: dict[str, OpenNodes] = {
     "standalone": _standalone,
     "clustered-1": partial(_clustered, count=1),
     "clustered-3": partial(_clustered, count=3),
+    "postgres-3": partial(_postgres, count=3),
 }
 """How to open each kind of manager, in a folder of the test's."""

@@ -63,12 +63,16 @@ class MemoryClaims:
         self.lease = MemoryLease()
         self.dead = False
 
-    async def claim(self, conversation_id: str, owner: str | None, *, has_work: bool) -> Claimed:
+    async def claim(
+        self, conversation_id: str, owner: str | None, *, has_work: bool, in_line: bool = False
+    ) -> Claimed:
         """See Claims."""
         await asyncio.sleep(0)
         rows = self._shared.rows
         if self.dead or (await self._shared.events.head(conversation_id)).deleted:
             rows.pop(conversation_id, None)
+            return Gone()
+        if in_line and conversation_id not in rows:
             return Gone()
         row = rows.setdefault(conversation_id, Row(owner))
         row.has_work = row.has_work or has_work

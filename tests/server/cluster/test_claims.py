@@ -144,7 +144,7 @@ async def test_loops_of_a_dead_server_are_taken_over_and_it_writes_nothing_more(
         ("working", True),
         ("resting", False),
     ]
-    assert dead == Gone()
+    assert dead == Waits()
     assert after.fence == Fence(before.fence.number + 2, of.members[1].incarnation)
 
 

@@ -144,3 +144,15 @@ async def test_what_one_process_appends_to_postgresql_rings_at_the_other(tmp_pat
             await until(lambda: stream.next_id == 45)
         for one in (ours, theirs):
             await one.close()
+
+
+async def test_a_look_tells_of_a_log_that_was_deleted_although_no_ring_did(store, exchange):
+    changed: list[str] = []
+    stream = await open_stream(store, "c")
+    await stream.append(message("a"), USER)
+    looks = node(store, exchange, 1, look_seconds=0.01, changed=changed.append)
+    async with looks as (_, following):
+        following.add(stream)
+        await store.delete("c")
+        await until(lambda: "c" in changed)
+        following.discard(stream)

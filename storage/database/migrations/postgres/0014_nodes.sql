@@ -30,10 +30,11 @@ CREATE INDEX loops_by_node ON parley.loops (node);
 CREATE INDEX loops_by_user ON parley.loops (user_id);
 
 -- Claim a loop for a server, and say what became of it: 'held' with the number of its fence, 'other' with the name of
--- the server that lives and holds it, 'waits' for a slot of its user, 'gone' with its log or with the server. Claims of a
+-- the server that lives and holds it, 'waits' for a slot of its user, 'gone' with its log, with the server, or, for one that
+-- is `in_line` already, with its row. Claims of a
 -- user come one after the other, so that there are never more loops than slots. Order of locks: nodes, users, loops, heads.
 CREATE FUNCTION parley.claim_loop(
-    claimed text, of_user text, by_node bigint, slots integer, has_work boolean,
+    claimed text, of_user text, by_node bigint, slots integer, has_work boolean, in_line boolean,
     OUT outcome text, OUT fence_number bigint, OUT node_name text
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -44,6 +45,7 @@ BEGIN
     IF NOT FOUND THEN outcome := 'gone'; RETURN; END IF;
     PERFORM pg_advisory_xact_lock(parley.number_of('loops of ' || coalesce('user ' || of_user, 'nobody')));
     SELECT * INTO known FROM parley.loops WHERE number = log FOR UPDATE;
+    IF in_line AND known.number IS NULL THEN outcome := 'gone'; RETURN; END IF;
     IF known.number IS NOT NULL AND NOT known.waits AND known.node <> by_node THEN
         SELECT name INTO node_name FROM parley.nodes WHERE incarnation = known.node AND NOT ended;
         IF FOUND THEN

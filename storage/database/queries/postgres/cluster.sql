@@ -22,7 +22,7 @@ DELETE FROM parley.nodes n WHERE n.ended AND n.started_at < now() - interval '1 
 AND NOT EXISTS (SELECT FROM parley.loops l WHERE l.node = n.incarnation)
 
 -- name: claim_loop
-SELECT outcome, fence_number, node_name FROM parley.claim_loop($1, $2, $3, $4, $5)
+SELECT outcome, fence_number, node_name FROM parley.claim_loop($1, $2, $3, $4, $5, $6)
 
 -- name: release_loop
 DELETE FROM parley.loops WHERE number = parley.number_of($1) AND node = $2
