@@ -99,7 +99,10 @@ class SharedClaims(Claims, Protocol):
         """Return the conversations whose loops this process is asked to stop."""
 
     async def take_over(self, most: int) -> list[LoopRow]:
-        """Claim loops of processes that were declared dead, those at work first, and return them."""
+        """Claim loops of processes that were declared dead, those at work first, and return them.
+
+        What stands in line for such a process leaves the line, and is returned to be claimed.
+        """
 
     async def waiting_users(self) -> set[str | None]:
         """Return the users of whom a loop is in line."""

@@ -362,6 +362,8 @@ class LoopScheduler:
             logger.warning("cannot look at the end of %s: %r", entry.conversation_id, error)
 
     def _leave_line(self, entry: LoopEntry) -> None:
+        if self._loops.closed and entry.has_work:
+            return  # others take over what stands in line for a process that has ended
         if self._claims is not None and entry.refused:
             releasing = _spawn(entry, self._claims.release(entry.conversation_id))
             self._releases.add(releasing)

@@ -20,6 +20,8 @@ class Row:
 
     user_id: str | None
     holder: "MemoryClaims | None" = None
+    asker: "MemoryClaims | None" = None
+    """Who put it in line."""
     has_work: bool = False
     asked_to_stop: bool = False
 
@@ -75,7 +77,7 @@ class MemoryClaims:
         if in_line and conversation_id not in rows:
             return Gone()
         row = rows.setdefault(conversation_id, Row(owner))
-        row.has_work = row.has_work or has_work
+        row.has_work, row.asker = row.has_work or has_work, self
         if row.holder is not None and row.holder is not self and not row.holder.dead:
             return HeldBy(row.holder.name)
         if row.holder is None:
@@ -126,10 +128,13 @@ class MemoryClaims:
         if self.dead:
             return []
         rows = self._shared.rows.items()
-        left = [(sid, row) for sid, row in rows if row.holder is not None and row.holder.dead]
-        for _, row in left[:most]:
-            row.holder = self
-        return [self._row(sid, row) for sid, row in left[:most]]
+        gone = [(sid, row) for sid, row in rows if (row.holder or row.asker or self).dead][:most]
+        for sid, row in gone:
+            if row.holder is None:
+                del self._shared.rows[sid]
+            else:
+                row.holder = self
+        return [self._row(sid, row) for sid, row in gone]
 
     async def waiting_users(self) -> set[str | None]:
         """See SharedClaims."""

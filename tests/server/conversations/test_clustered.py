@@ -7,7 +7,7 @@ import pytest
 from server.conversations.notices import title_notice
 from tests.support.clients import message
 from tests.support.live import until_running
-from tests.support.managers import MANAGERS, USER
+from tests.support.managers import LIMIT, MANAGERS, USER
 from tests.support.waiting import another_append, until
 
 
@@ -82,6 +82,24 @@ async def test_a_message_that_comes_while_its_loop_stops_elsewhere_is_answered(n
 
     assert await stopping
     await nodes.answered(sid, "are you there?")
+
+
+async def test_a_message_in_line_is_answered_although_its_node_goes(nodes):
+    sids = [await nodes.new() for _ in range(LIMIT)]
+    going, *nodes.each = nodes.each
+    for sid in sids:
+        await nodes.say(sid, f"work {sid}")
+        await nodes.heard(sid, _state("running"))
+    late = await nodes.new()
+    async with going.manager.attach(late, USER) as conversation:
+        assert (await going.manager.accept(conversation, message("hello"))).queued
+    await going.manager.shutdown()
+    going.claims.dead = True
+    for node in nodes.each:
+        node.manager.node_died()
+    nodes.world.finish(f"work {sids[0]}")
+
+    await nodes.answered(late, "hello")
 
 
 async def test_a_node_without_its_lease_waits_before_a_step_and_goes_on_once_it_holds(nodes):

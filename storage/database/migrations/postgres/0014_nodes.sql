@@ -75,7 +75,7 @@ BEGIN
 END $$;
 
 -- Claim loops of servers that are dead, at most so many, those at work first. Loops that another server takes over at
--- the same moment are passed over, and what stands in line for a dead one leaves it.
+-- the same moment are passed over. What stands in line for a dead one leaves it, and comes back to be put in line anew.
 CREATE FUNCTION parley.take_over_loops(by_node bigint, most integer)
 RETURNS TABLE (conversation_id text, user_id text, working boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -94,7 +94,11 @@ BEGIN
     ), dropped AS (
         DELETE FROM parley.loops l USING left_over o
         WHERE l.number = o.number AND o.number NOT IN (SELECT number FROM moved)
+        RETURNING l.conversation_id, l.user_id, l.working, l.waits
+    ), taken AS (
+        UPDATE parley.loops l SET node = by_node, stop_wanted = false, since = clock_timestamp()
+        FROM moved m WHERE l.number = m.number RETURNING l.conversation_id, l.user_id, l.working
     )
-    UPDATE parley.loops l SET node = by_node, stop_wanted = false, since = clock_timestamp()
-    FROM moved m WHERE l.number = m.number RETURNING l.conversation_id, l.user_id, l.working;
+    SELECT t.conversation_id, t.user_id, t.working FROM taken t
+    UNION ALL SELECT d.conversation_id, d.user_id, d.working FROM dropped d WHERE d.waits;
 END $$;
