@@ -165,6 +165,7 @@ class Components:
             make: Any = self.conversation_manager
             manager = make(parts, node.claims, node.bell, node.following)
             node.listen(manager)
+            node.serve(parts.users)
             return cast("ConversationManager", manager)
         return instantiate("conversation_manager_class", partial(self.conversation_manager, parts))
 

@@ -21,8 +21,10 @@ from server.cluster.postgres_channel import PostgresChannel
 from server.cluster.wire import Kind
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
+from server.conversations.users import Users
 from storage.config import PostgresStorage
 from storage.database.postgres import PostgresPool, Sizes, number_of
+from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ EXTRA = "cluster"
 CONNECTIONS = Sizes(append=1, read=2, record=2, search=1, indexing=1)
 """Beats have the one for appends to themselves; those for search are never made."""
 DEADLINE_SECONDS = 5.0
+CALM_SECONDS = 15.0
+"""Seconds between two looks at what users have changed while the doorbell hears."""
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, and not bound
 
 
@@ -79,6 +83,9 @@ class Node:
     ) -> None:
         self.load: Load = Load()
         self._listener: Listener | None = None
+        self._users: Users | None = None
+        self._look_seconds = config.look_seconds
+        self._tasks: set[Task[None]] = set()
         self.membership = Membership(
             pool,
             name=config.node_name or f"{socket.gethostname()}:{config.port}",
@@ -108,10 +115,42 @@ class Node:
         self._listener = listener
         self.membership.watch(listener)
 
+    def serve(self, users: Users) -> None:
+        """Tell other servers of what users change here, and read what they change there."""
+        self._users = users
+        users.on_change = self._change
+
+    async def read_users(self) -> None:
+        """Read again and again what is kept of users, as a ring may be lost."""
+        while True:
+            await asyncio.sleep(CALM_SECONDS if self.doorbell.hears else self._look_seconds)
+            if self._users is not None:
+                await self._read_again(self._users, self._users.present)
+
+    def _change(self, user_id: str | None) -> None:
+        self.doorbell.tell(Kind.OWNERS, _number_of_user(user_id))
+
+    async def _read_again(self, users: Users, user_ids: Sequence[str | None]) -> None:
+        for user_id in user_ids:
+            try:
+                await users.read_again(user_id)
+            except StorageError as error:
+                logger.warning("cannot read what another server may have changed: %s", error)
+            except Exception:
+                logger.exception("cannot read what another server may have changed")
+
     def _load(self) -> Load:
         return self.load._replace(hears=self.doorbell.hears)
 
-    def _told(self, kind: Kind, _numbers: Sequence[int], _values: Sequence[int]) -> None:
+    def _told(self, kind: Kind, numbers: Sequence[int], _values: Sequence[int]) -> None:
+        if self._users is not None and kind is Kind.OWNERS:
+            changed = [one for one in self._users.present if _number_of_user(one) in numbers]
+            if changed:
+                task = asyncio.get_running_loop().create_task(
+                    self._read_again(self._users, changed)
+                )
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         if self._listener is not None and kind is Kind.LOOPS:
             self._listener.loops_changed()
 
@@ -143,7 +182,7 @@ async def open_node(config: ServerConfig, events: EventStore) -> AsyncIterator[N
     )
     try:
         node = Node(pool, _channel(config, pool), config, events)
-        async with node.membership, node.doorbell, _following(node.follower):
+        async with node.membership, node.doorbell, _running(node):
             events.appended = node.doorbell.ring
             try:
                 yield node
@@ -154,14 +193,23 @@ async def open_node(config: ServerConfig, events: EventStore) -> AsyncIterator[N
 
 
 @asynccontextmanager
-async def _following(follower: Follower) -> AsyncIterator[None]:
-    looking: Task[None] = asyncio.get_running_loop().create_task(follower.run())
+async def _running(node: Node) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    running: list[Task[None]] = [
+        loop.create_task(node.follower.run()),
+        loop.create_task(node.read_users()),
+    ]
     try:
         yield
     finally:
-        looking.cancel()
-        await asyncio.wait([looking])
-        await follower.close()
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        await node.follower.close()
+
+
+def _number_of_user(user_id: str | None) -> int:
+    return number_of("nobody" if user_id is None else f"user {user_id}")
 
 
 def _address_of(config: ServerConfig) -> str:

@@ -170,6 +170,8 @@ class Users:
         self._secrets = secrets
         self._require_settings = require_settings
         self.model = model
+        self.on_change: Callable[[str | None], None] | None = None
+        """Told of a user whose settings or secrets were changed here, for other servers."""
         self._conversations: dict[str | None, _UserConversations] = {}
         self._recent: deque[tuple[SecretPatterns, ...]] = deque(maxlen=RECENT)
         self._locks: KeyedLocks[str | None] = KeyedLocks()
@@ -276,6 +278,7 @@ class Users:
                     await self._tell(user_id, self._of_settings(found))
                 raise
             await self._tell(user_id, self._of_settings(settings))
+            self._announce(user_id)
             return settings
 
         return await self._in_order(user_id, work)
@@ -291,9 +294,29 @@ class Users:
                     await self._tell(user_id, _of_secrets(await self.secrets(user_id)))
                 raise
             await self._tell(user_id, _of_secrets(secrets))
+            self._announce(user_id)
             return secrets
 
         return await self._in_order(user_id, work)
+
+    @property
+    def present(self) -> list[str | None]:
+        """The users of whom a conversation is open."""
+        return [*self._conversations]
+
+    async def read_again(self, user_id: str | None) -> None:
+        """Tell open conversations of a user what another server may have changed. Raise StorageError."""
+
+        async def work() -> None:
+            if user_id in self._conversations:
+                known = await self._read(user_id)
+                await self._tell(user_id, known._asdict())
+
+        await self._in_order(user_id, work)
+
+    def _announce(self, user_id: str | None) -> None:
+        if self.on_change is not None:
+            self.on_change(user_id)
 
     async def _read(self, user_id: str | None) -> _SharedValues:
         settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))

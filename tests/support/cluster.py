@@ -1,5 +1,6 @@
 """Several servers as processes over one database, Redis between them if wanted, and a balancer."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tests.support.servers import ServerProcess, environment_of, server_process
 
 LEASE_SECONDS = 2.0
 TAKE_OVER_SECONDS = LEASE_SECONDS + 2.0
+"""The longest until another server goes on with what a killed one was at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,11 @@ async def cluster(
         }
         if redis:
             settings["redis_url"] = redis_server().url
-        nodes = []
+        starting = []
         for one in range(number):
             environment = environment_of(**settings, node_name=f"node-{one}")
             started = server_process(folder / f"node-{one}", environment=environment)
-            nodes.append(await stack.enter_async_context(started))
+            starting.append(stack.enter_async_context(started))
+        nodes = await asyncio.gather(*starting)
         ports = [node.port for node in nodes]
         yield Cluster(nodes, await stack.enter_async_context(balancer(ports, folder)))
