@@ -51,7 +51,7 @@ from server.http.body_limits import ENVELOPE_BYTES
 from server.http.middleware import exception_handlers, middleware
 from server.observability.event_loop_watch import LoopWatch
 from server.observability.metrics import Metrics, MetricSources
-from server.observability.readiness import DRAINING, STOPPING, Prove, Readiness
+from server.observability.readiness import DRAINING, STOPPING, Prove, Readiness, nobody
 from server.routes import routes
 from server.routes.admin.table import AdminStores, administration
 from server.routes.services import Services
@@ -239,7 +239,10 @@ async def compose(
             try_settings=partial(try_settings, components.agent),
             not_ready=application.reasons,
             readiness=Readiness(
-                config, application.reasons, event_store.counters, prove, medium=medium
+                config,
+                *(application.reasons, event_store.counters, prove),
+                medium=medium,
+                others_answer=nobody if node is None else node.others_answer,
             ),
             metrics=Metrics(
                 MetricSources(

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, Self
 
 from server.agent.lease import LeaseLost
+from storage.database.migrate_postgres import known_range
 from storage.database.postgres import PostgresPool, Role
 from storage.errors import StorageError
 
@@ -141,7 +142,7 @@ class Membership:
     async def _enter(self) -> None:
         self.incarnation = secrets.randbits(63)
         sent = self._clock()
-        about = (self.incarnation, self.name, self._url, self._version)
+        about = (self.incarnation, self.name, self._url, self._version, *known_range())
         await self._pool.fetch(Role.APPEND, "enter_node", *about)
         self._said = sent
 

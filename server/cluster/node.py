@@ -139,6 +139,10 @@ class Node:
             except Exception:
                 logger.exception("cannot read what another server may have changed")
 
+    def others_answer(self) -> bool:
+        """Return whether another server has said lately that its storage answers."""
+        return self.doorbell.others_answer
+
     def _load(self) -> Load:
         return self.load._replace(hears=self.doorbell.hears)
 

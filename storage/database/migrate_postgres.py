@@ -69,6 +69,11 @@ def range_of(known: Sequence[Migration]) -> SchemaRange:
     return SchemaRange(max(needed, default=0), max((one.number for one in known), default=0))
 
 
+def known_range() -> SchemaRange:
+    """Return the versions of the schema that this version of the server works with."""
+    return range_of(load_migrations(POSTGRES_MIGRATIONS))
+
+
 def misfits(done: Sequence[Row], known: Sequence[Migration]) -> list[str]:
     """Return why the migrations of a schema, rows of `read_migrations`, are not those of this version.
 
@@ -125,9 +130,7 @@ async def record_use(pool: PostgresPool) -> None:
 
     Raises StorageError.
     """
-    await pool.fetch(
-        Role.RECORD, "record_schema_use", *range_of(load_migrations(POSTGRES_MIGRATIONS))
-    )
+    await pool.fetch(Role.RECORD, "record_schema_use", *known_range())
 
 
 class _Run:
@@ -243,7 +246,11 @@ class _Run:
         ((nobody,),) = await session.fetch("try_lock", number_of_lock(self._schema))
         if nobody and self._pool.has_sessions:
             return
-        for (last,) in await session.fetch("read_schema_use"):
+        known = await session.fetch("read_schema_use")
+        ((tell,),) = await session.fetch("nodes_tell_schemas", f"{self._schema}.nodes")
+        if tell:  # where there are any, all that run are among them
+            known = await session.fetch("read_schemas_of_nodes") or known
+        for (last,) in known:
             if last < migration.number:
                 raise MigrationError(
                     f"{migration.name} would harm the server that is running, which knows the schema"

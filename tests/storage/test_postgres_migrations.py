@@ -373,6 +373,32 @@ async def test_a_contract_that_would_harm_a_server_that_is_running_is_refused(po
     assert (await migrate_postgres(pool, shipped, contract=True)).applied == [name]
 
 
+async def test_a_contract_waits_for_the_oldest_server_of_a_cluster(pool, shipped):
+    await migrate_postgres(pool)
+    last = len(load_migrations(shipped))
+    name = named(last + 1, "narrower")
+    add(shipped, {name: "-- kind: contract\nDROP TABLE parley.schema_use;"})
+    # The newest was started last.
+    await ask(
+        "INSERT INTO parley.schema_use VALUES (true, 1, $1, now())", last + 1, schema=pool.schema
+    )
+    node = (
+        "INSERT INTO parley.nodes (incarnation, name, version, schema_to) VALUES ($1, '', '', $2)"
+    )
+    await ask(node, 1, last, schema=pool.schema)
+    await ask(node, 2, last + 1, schema=pool.schema)
+    lock = SchemaLock(pool, shared=True)
+    await lock.take()
+    try:
+        with pytest.raises(MigrationError, match=f"knows the schema up to {last}:"):
+            await migrate_postgres(pool, shipped, contract=True)
+        await ask("UPDATE parley.nodes SET ended = true WHERE incarnation = 1", schema=pool.schema)
+
+        assert (await migrate_postgres(pool, shipped, contract=True)).applied == [name]
+    finally:
+        await lock.close()
+
+
 async def test_a_server_tells_the_range_of_its_version_and_starts_over_a_newer_schema_that_only_adds(
     tmp_path,
 ):

@@ -58,7 +58,7 @@ async def test_servers_see_each_other_until_one_leaves(tmp_path):
 async def test_a_server_that_says_nothing_for_a_lease_is_declared_dead_once(tmp_path):
     async with open_postgres(tmp_path) as pool, open_postgres(tmp_path) as other:
         began = time.monotonic()
-        await pool.fetch(Role.RECORD, "enter_node", 1, "silent", None, "1")
+        await pool.fetch(Role.RECORD, "enter_node", 1, "silent", None, "1", 1, 1)
         watchers = Watched(), Watched()
         async with member(pool, "one") as one, member(other, "two") as two:
             for membership, watched in zip((one, two), watchers, strict=True):

@@ -1,5 +1,5 @@
 -- name: enter_node
-INSERT INTO parley.nodes (incarnation, name, url, version) VALUES ($1, $2, $3, $4)
+INSERT INTO parley.nodes (incarnation, name, url, version, schema_from, schema_to) VALUES ($1, $2, $3, $4, $5, $6)
 
 -- name: beat
 -- Nothing comes back where the server was declared dead.

@@ -24,3 +24,11 @@ ON CONFLICT (only_row) DO UPDATE SET
 
 -- name: read_schema_use
 SELECT schema_to FROM parley.schema_use
+
+-- name: nodes_tell_schemas
+-- 1 the table of nodes, with its schema.
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1::text) AND attname = 'schema_to')
+
+-- name: read_schemas_of_nodes
+-- Those that live; one that does not tell is of the version that made the table.
+SELECT coalesce(schema_to, 14) FROM parley.nodes WHERE NOT ended
