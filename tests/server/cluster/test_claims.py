@@ -148,6 +148,16 @@ async def test_loops_of_a_dead_server_are_taken_over_and_it_writes_nothing_more(
     assert after.fence == Fence(before.fence.number + 2, of.members[1].incarnation)
 
 
+async def test_a_server_that_is_dead_takes_over_nothing(tmp_path):
+    async with world(tmp_path) as of:
+        await of.create("c")
+        await of.claims[1].claim("c", None, has_work=True)
+        await of.declare_dead(1)
+        await of.declare_dead(0)
+
+        assert await of.claims[0].take_over(20) == []
+
+
 async def test_what_stands_in_line_for_a_dead_server_leaves_the_line(tmp_path):
     async with world(tmp_path) as of:
         one, two = of.claims
