@@ -230,6 +230,26 @@ async def test_marks_stay_few_however_many_conversations_are_used(files, stores,
     assert (oldest.last_updated_at, oldest.accumulated_cost) == (NOON, 0.5)
 
 
+async def test_marks_of_a_crash_are_gone_once_all_logs_are_compared_and_not_before(
+    files, stores, events
+):
+    for number in range(3):
+        record = ConversationMetadata(conversation_id=f"c{number}")
+        await stores.for_user("ann").save_metadata(record)
+        await _append_at(events, f"c{number}", 0, NOON)
+    reopened = await FileConversationStores.open(files)
+    again = FileEventStore(files, reopened)
+    await reopened.settle("c0", None, deleted=False)
+    await others_have_ended()
+    assert len(await files.keys("open/")) == 3
+
+    assert await again.repair() == 2
+
+    await others_have_ended()
+    assert await files.keys("open/") == []
+    assert (await reopened.for_user("ann").get_metadata("c2")).last_updated_at == NOON
+
+
 async def test_a_record_in_use_is_settled_again_after_it_was_settled(files, stores, events):
     ann = stores.for_user("ann")
     await ann.save_metadata(ConversationMetadata(conversation_id="c", created_at=NOON))

@@ -144,8 +144,22 @@ class RecordSettling:
 
     def settle_older(self) -> None:
         """Settle the older half in the background once there are many."""
-        if len(self._active) >= SETTLE_AT and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._settle_in_background())
+        if len(self._active) >= SETTLE_AT:
+            self._settle_soon(len(self._active) // 2)
+
+    def compared(self, conversation_id: str) -> None:
+        """Note that a conversation that a crash left is as its log says.
+
+        After the last one all are settled in the background: otherwise each crash would leave the
+        next start the conversations of those before.
+        """
+        self.left.discard(conversation_id)
+        if not self.left:
+            self._settle_soon(len(self._active))
+
+    def _settle_soon(self, count: int) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._settle_in_background(count))
 
     async def settle(self, count: int | None = None) -> None:
         """Write documents and lists of the least recently used, then remove their marks.
@@ -172,9 +186,9 @@ class RecordSettling:
                 self._listing.dirty.add(block)
                 raise
 
-    async def _settle_in_background(self) -> None:
+    async def _settle_in_background(self, count: int) -> None:
         try:
-            await self.settle(len(self._active) // 2)
+            await self.settle(count)
         except StorageError:
             _LOG.exception("conversations in use cannot be settled; they stay marked")
         finally:

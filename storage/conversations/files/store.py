@@ -171,7 +171,7 @@ class FileConversationStores(ConversationStores, FoldedRecords):
                 await self.in_use.write(conversation_id, active, Document(deleted=True))
             elif fold is not None:
                 self._fold(conversation_id, active, fold)
-            self.in_use.left.discard(conversation_id)
+            self.in_use.compared(conversation_id)
 
     def _fold(self, conversation_id: str, active: Active, values: Mapping[str, Any]) -> None:
         if active.document.deleted:
