@@ -25,9 +25,9 @@ from server.agent.states import LoopSettings
 from server.app import Application, create_app
 from server.config.settings import ServerConfig
 from server.conversations.conversation import ServerConversation
+from server.conversations.local import LocalConversations
 from server.conversations.loop_scheduler import LoopScheduler
 from server.conversations.manager import ManagerDependencies
-from server.conversations.registry import OpenConversations
 from server.process.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
 from storage.conversations.metadata import ConversationMetadata
 
@@ -52,9 +52,10 @@ class ServerSubject:
         manager: Any = application.manager
         # Private parts: nothing public takes the agents away.
         parts: ManagerDependencies = manager._parts  # noqa: SLF001
-        self._open: OpenConversations = manager._conversations  # noqa: SLF001
+        local: LocalConversations = manager._local  # noqa: SLF001
+        self._open = local.registry
         self._records = parts.conversation_stores
-        manager._loops = NoLoops(  # noqa: SLF001
+        local.loops = NoLoops(
             self._open,
             limit=parts.max_concurrent_conversations,
             close_delay_seconds=parts.close_delay_seconds,
