@@ -9,6 +9,7 @@ from server.conversations.claims import Claimed, Gone, Held, HeldBy, LoopRow, Wa
 from storage.database.base import Row
 from storage.database.postgres import PostgresPool, Role
 from storage.errors import StorageError
+from storage.keyed_locks import KeyedLocks
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class ClusterClaims:
         self._slots = slots
         self._owed: dict[str, int] = {}
         """Conversations to give back, and the incarnation that held them."""
+        self._giving: KeyedLocks[str] = KeyedLocks()
         membership.on_beat = self._give_back
 
     async def claim(
@@ -34,9 +36,11 @@ class ClusterClaims:
     ) -> Claimed:
         """See Claims."""
         node = self._membership.incarnation
-        self._owed.pop(conversation_id, None)
         about = (conversation_id, owner, node, self._slots, has_work, in_line)
-        ((outcome, fence, name),) = await self._pool.fetch(Role.RECORD, "claim_loop", *about)
+        # A release on its way must not overtake the claim, and remove what it has claimed.
+        async with self._giving.of(conversation_id):
+            self._owed.pop(conversation_id, None)
+            ((outcome, fence, name),) = await self._pool.fetch(Role.RECORD, "claim_loop", *about)
         match outcome:
             case "held":
                 return Held(Fence(fence, node))
@@ -109,7 +113,10 @@ class ClusterClaims:
         ]
 
     async def _give_back(self) -> None:
-        for conversation_id, node in [*self._owed.items()]:
-            await self._pool.fetch(Role.RECORD, "release_loop", conversation_id, node)
-            if self._owed.get(conversation_id) == node:
-                del self._owed[conversation_id]
+        for conversation_id in [*self._owed]:
+            async with self._giving.of(conversation_id):
+                node = self._owed.get(conversation_id)
+                if node is not None:  # else claimed anew meanwhile
+                    await self._pool.fetch(Role.RECORD, "release_loop", conversation_id, node)
+                    if self._owed.get(conversation_id) == node:
+                        del self._owed[conversation_id]

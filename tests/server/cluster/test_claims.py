@@ -17,7 +17,7 @@ from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.database.postgres import Role
 from storage.database.postgres_database import PostgresDatabase
-from tests.support.postgres import open_postgres
+from tests.support.postgres import ask, open_postgres, other_transaction, schema_of
 from tests.support.waiting import until
 
 SLOTS = 2
@@ -218,6 +218,46 @@ async def test_a_loop_that_could_not_be_given_back_is_given_back_later(tmp_path)
             await until(partial(is_free, of.claims[0]))
 
     assert held == HeldBy("two")
+
+
+async def test_a_loop_that_is_claimed_anew_meanwhile_is_not_given_back_later(tmp_path):
+    async with world(tmp_path, ("one",)) as of, open_postgres(tmp_path) as pool:
+        await of.create("b", "c")
+        async with member(pool, "two") as two:
+            claims = ClusterClaims(pool, two, slots=SLOTS)
+            for name in ("c", "b"):
+                await claims.claim(name, None, has_work=True)
+            pool.refusal = "no writes for now"
+            for name in ("c", "b"):
+                await claims.release(name)
+            pool.refusal = None
+            async with locked_loop(tmp_path, "c") as blocks:
+                giving_back = asyncio.create_task(two.on_beat())
+                await until(blocks)
+                anew = await claims.claim("b", None, has_work=True)
+            await giving_back
+            kept = await of.claims[0].claim("b", None, has_work=True)
+            assert await is_free(of.claims[0])
+
+    assert anew == Held(Fence(2, two.incarnation))
+    assert kept == HeldBy("two")
+
+
+@asynccontextmanager
+async def locked_loop(folder, name):
+    """Lock a loop's row meanwhile; yield what tells whether somebody waits for it."""
+    lock = "SELECT FROM parley.loops WHERE conversation_id = $1 FOR UPDATE"
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid))"
+    async with (
+        schema_of(folder) as schema,
+        other_transaction(lock, name, schema=schema) as connection,
+    ):
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+
+        async def blocks():
+            return bool(await ask(waiting, pid))
+
+        yield blocks
 
 
 async def is_free(claims):
