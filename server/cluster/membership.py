@@ -100,7 +100,7 @@ class Membership:
         self._watcher: Watcher | None = None
         self._task: Task[None] | None = None
         self.on_beat: Callable[[], Awaitable[None]] | None = None
-        """Awaited after each beat, for what has to be tried again; raises StorageError at most."""
+        """Awaited after each beat for as long as one, for what has to be tried again; raises StorageError."""
 
     async def __aenter__(self) -> Self:
         """Enter the cluster. Raises StorageError."""
@@ -152,7 +152,11 @@ class Membership:
             try:
                 await self._beat()
                 if self.on_beat is not None:
-                    await self.on_beat()
+                    with suppress(
+                        TimeoutError
+                    ):  # it is tried again, and beats must not wait for it
+                        async with asyncio.timeout(self._beat_seconds):
+                            await self.on_beat()
             except StorageError as error:
                 logger.warning("this server cannot say that it lives: %s", error)
             except Exception:

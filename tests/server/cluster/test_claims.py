@@ -243,6 +243,26 @@ async def test_a_loop_that_is_claimed_anew_meanwhile_is_not_given_back_later(tmp
     assert kept == HeldBy("two")
 
 
+async def test_a_server_says_that_it_lives_while_a_loop_cannot_be_given_back(tmp_path):
+    async with open_postgres(tmp_path) as pool, member(pool, "one", lease_seconds=1.0) as one:
+        of = World([pool], [one])
+        await of.create("c")
+        await of.claims[0].claim("c", None, has_work=True)
+        async with locked_loop(tmp_path, "c") as blocks:
+            pool.refusal = "no writes for now"
+            await of.claims[0].release("c")
+            pool.refusal = None
+            await until(blocks)
+            before = (await pool.fetch(Role.READ, "living_nodes"))[0][1]
+
+            async def beats():
+                return (await pool.fetch(Role.READ, "living_nodes"))[0][1] > before + 2
+
+            await until(beats)
+        await until(partial(is_free, of.claims[0]))
+        await of.events.close()
+
+
 @asynccontextmanager
 async def locked_loop(folder, name):
     """Lock a loop's row meanwhile; yield what tells whether somebody waits for it."""
