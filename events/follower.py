@@ -6,14 +6,13 @@ from asyncio import Task
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from events.errors import DamagedHead, DamagedRecord, EventsError
+from events.errors import DamagedRecord, EventsError
+from events.log_ends import HEADS_AT_ONCE, compare_ends
 from events.stores.base import EventStore, Range
 from events.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
-HEADS_AT_ONCE = 1_000
-"""Logs whose ends are read in one call."""
 LOGS_AT_ONCE = 64
 """Logs that are read together."""
 EVENTS_AT_ONCE = 1_000
@@ -80,34 +79,19 @@ class Follower:
 
         Raises StoreUnavailable. Deleted logs are left to `on_deleted`.
         """
-        names = list(self._streams)
-        for begin in range(0, len(names), HEADS_AT_ONCE):
-            self.rung(await self._ends_of(names[begin : begin + HEADS_AT_ONCE]))
+        streams = list(self._streams.values())
+        for begin in range(0, len(streams), HEADS_AT_ONCE):
+            self.rung(await self._ends_of(streams[begin : begin + HEADS_AT_ONCE]))
 
-    async def _ends_of(self, names: Sequence[str]) -> list[tuple[str, int]]:
-        """Return how far logs have come. One whose head is damaged is left out, and logged."""
-        published = [(stream, stream.next_id) for stream in map(self._streams.get, names) if stream]
-        try:
-            heads = await self._store.heads(names)
-        except DamagedHead as damage:
-            if len(names) == 1:
-                ids = {"conversation_id": names[0]}
-                logger.warning("cannot look at the end of %s: %s", names[0], damage, extra=ids)
-                return []
-            middle = len(names) // 2
-            return await self._ends_of(names[:middle]) + await self._ends_of(names[middle:])
-        ends = list(zip(names, heads, strict=True))
-        found = dict(ends)
-        for stream, next_id in published:
-            head = found[stream.conversation_id]
-            if head.next_id < next_id and not head.deleted:
-                stream.shorten(head.next_id)
-        for name, head in ends:
+    async def _ends_of(self, streams: Sequence[EventStream]) -> list[tuple[str, int]]:
+        """Return how far logs have come that are not deleted; see `compare_ends`."""
+        heads = await compare_ends(self._store, streams)
+        for name, head in heads.items():
             if head.deleted and self.on_deleted is not None:
                 self.on_deleted(name)
             if head.masks and name in self._streams:
                 self._streams[name].need_masks(head.masks)
-        return [(name, head.next_id) for name, head in ends if not head.deleted]
+        return [(name, head.next_id) for name, head in heads.items() if not head.deleted]
 
     async def run(self) -> None:
         """Look again and again, until it is cancelled."""

@@ -6,15 +6,14 @@ from asyncio import Task
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from zlib import crc32
 
-from events.errors import DamagedHead, DamagedRecord, EventsError, LogShortened
+from events.errors import DamagedRecord, EventsError, LogShortened
+from events.log_ends import HEADS_AT_ONCE, compare_ends
 from events.stores.base import EventStore
 from events.stream import EventStream, TakenBack
 from server.observability.logs import context_of
 
 logger = logging.getLogger(__name__)
 
-HEADS_AT_ONCE = 1_000
-"""Logs whose ends are read in one call."""
 EVENTS_AT_ONCE = 64
 """Events that are read in one call."""
 LOOK_SECONDS = 10.0
@@ -114,22 +113,11 @@ class LostEvents:
             self._comparing = None
 
     async def _compare(self, streams: Sequence[EventStream]) -> None:
-        published = [stream.next_id for stream in streams]
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                heads = await self._store.heads([stream.conversation_id for stream in streams])
-        except DamagedHead as damage:
-            if len(streams) > 1:
-                for stream in streams:
-                    await self._compare([stream])
-            else:
-                ids = {"conversation_id": streams[0].conversation_id}
-                logger.warning("cannot compare a log after a failover: %s", damage, extra=ids)
-            return
-        for stream, next_id, head in zip(streams, published, heads, strict=True):
-            if head.next_id < next_id and not head.deleted:
-                stream.shorten(head.next_id)
-        await self._compare_contents([one for one in streams if one.shortened is None])
+        async with asyncio.timeout(LOOK_SECONDS):
+            heads = await compare_ends(self._store, streams)
+        await self._compare_contents(
+            [one for one in streams if one.shortened is None and one.conversation_id in heads]
+        )
 
     async def _compare_contents(self, streams: Sequence[EventStream]) -> None:
         """Find logs in which other servers have put new events in the place of all that were lost."""
