@@ -5,7 +5,7 @@ import sys
 
 import httpx
 
-from tests.support.servers import REPOSITORY, server_process
+from tests.support.servers import REPOSITORY, as_in_a_plain_install, server_process
 from tests.support.waiting import WAIT_SECONDS
 
 DOCUMENT = {"openapi_pydantic", "server.routes.openapi"}
@@ -15,7 +15,9 @@ EXTRA = {"genai_prices", "httpx2", "mcp", "mcp_types", "openai", "pydantic_ai"} 
     "runtime_stub.mcp",
 }
 """The LLM agent and tool servers, and what they need."""
-RARE = DOCUMENT | OTHERS | EXTRA
+CLUSTER = {"asyncpg", "redis.asyncio", "server.cluster", "server.conversations.clustered"}
+"""The parts of servers that share a PostgreSQL."""
+RARE = DOCUMENT | OTHERS | EXTRA | CLUSTER
 """Modules that few requests or commands need, and that take long to import."""
 FREEZING = """
 import gc, sys
@@ -27,14 +29,8 @@ print(gc.isenabled(), gc.get_freeze_count() > len(gc.get_objects()))
 
 
 async def modules_of_a_run(folder, *paths):
-    """The names of all modules a server imports until its end, with these addresses asked for.
-
-    As in a plain install there is no redis-py, which python-socketio imports where it finds it.
-    """
-    hidden = folder / "hidden"
-    hidden.mkdir(parents=True)
-    (hidden / "redis.py").write_text("raise ImportError('not in a plain install')")
-    told = {"PYTHONPROFILEIMPORTTIME": "1", "PYTHONPATH": str(hidden)}
+    """The names of all modules a server imports until its end, with these addresses asked for."""
+    told = {"PYTHONPROFILEIMPORTTIME": "1", **as_in_a_plain_install(folder)}
     async with server_process(folder, environment=told) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
             for path in paths:

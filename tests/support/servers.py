@@ -37,6 +37,14 @@ def environment_of(**settings: object) -> dict[str, str]:
     }
 
 
+def as_in_a_plain_install(folder: Path) -> dict[str, str]:
+    """Return an environment without redis-py, which python-socketio imports where it finds it."""
+    hidden = folder / "hidden"
+    hidden.mkdir(parents=True)
+    (hidden / "redis.py").write_text("raise ImportError('not in a plain install')")
+    return {"PYTHONPATH": str(hidden)}
+
+
 @contextmanager
 def kept_port() -> Iterator[int]:
     """A port of this machine that is given to nobody, until the block is left.
