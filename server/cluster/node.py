@@ -76,12 +76,11 @@ class Bell:
 
 
 class Node:
-    """What the conversation manager of a server in a cluster is made over; see `open_node`."""
+    """The parts over which a server in a cluster makes its conversation manager; see `open_node`."""
 
     def __init__(
         self, pool: PostgresPool, channel: Channel, config: ServerConfig, events: EventStore
     ) -> None:
-        self.load: Load = Load()
         self._listener: Listener | None = None
         self._users: Users | None = None
         self._look_seconds = config.look_seconds
@@ -144,7 +143,7 @@ class Node:
         return self.doorbell.others_answer
 
     def _load(self) -> Load:
-        return self.load._replace(hears=self.doorbell.hears)
+        return Load(hears=self.doorbell.hears)
 
     def _told(self, kind: Kind, numbers: Sequence[int], _values: Sequence[int]) -> None:
         if self._users is not None and kind is Kind.OWNERS:

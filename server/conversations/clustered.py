@@ -243,9 +243,9 @@ class ClusteredConversationManager(ConversationManager):
     async def close_session(self, sid: str) -> bool:
         """See ConversationManager. Raises NodeSilent where the process that holds the loop is."""
         row = await self._claims.loop_of(sid)
+        stopped = await self._local.stop(sid)
         if row is None or row.here:
-            return await self._local.stop(sid)
-        await self._local.stop(sid)
+            return stopped
         await self._stop_elsewhere(row)
         return not row.waits
 
