@@ -86,9 +86,7 @@ class LiveReader:
     async def next(self) -> Given | None:
         """Return what follows, waiting for it; None when the stream is closed and all is read.
 
-        None, too, when the log has lost events.
-
-        It is empty when `wake` was called.
+        None, too, when the log has lost events. It is empty when `wake` was called.
         Events first, from the position to the end of a page; where all that is published is read,
         once what is open; then pieces. Raises what `EventStream.read` does.
         """

@@ -14,7 +14,7 @@ class LeaseLost(Fenced):
 
 
 class Lease(Protocol):
-    """What a process needs to run loops. Asked before anything that has effects outside."""
+    """The right of a process to run loops, asked before anything that has effects outside."""
 
     def holds(self) -> bool:
         """Return whether the loops of this process are certainly its own now."""

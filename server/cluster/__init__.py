@@ -1,1 +1,1 @@
-"""What several processes over one storage tell each other; imported only where there are several."""
+"""Membership, claims and doorbell of processes that share a storage; imported only where there are several."""

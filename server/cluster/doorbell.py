@@ -61,7 +61,7 @@ class Connection(Protocol):
 
 
 class Channel(ABC):
-    """What carries messages to every process that listens, in order from each, if it does at all."""
+    """Carrier of messages to every process that listens: those that arrive are in each sender's order."""
 
     most_bytes: ClassVar[int]
     """The longest message it takes."""
@@ -110,8 +110,7 @@ class Doorbell:
         self._hearer = hearer
         self._incarnation = incarnation
         self._answers = answers
-        self._rings_at_once = (channel.most_bytes - HEAD_BYTES) // PAIR_BYTES
-        self._pending = _Pending(self._rings_at_once)
+        self._pending = _Pending((channel.most_bytes - HEAD_BYTES) // PAIR_BYTES)
         self._sequence = 0
         self._senders: dict[int, int] = {}
         """The newest message of other processes, those heard last at the end."""
@@ -273,7 +272,7 @@ class Doorbell:
 
 
 class Taken(NamedTuple):
-    """What goes out in one tick."""
+    """The content of the messages of one tick."""
 
     pairs: Sequence[tuple[Kind, Mapping[int, int]]]
     """Numbers with their values, as they fit into messages; an empty one if there is nothing."""
@@ -283,7 +282,7 @@ class Taken(NamedTuple):
 
 
 class _Pending:
-    """What waits to be sent: of each number the greatest value only."""
+    """The queue of what is to be sent: of each number the greatest value only."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once

@@ -29,7 +29,7 @@ END_SECONDS = 2.0
 
 
 class Load(NamedTuple):
-    """What a server tells the others of itself with each beat."""
+    """The state of a server that it tells the others with each beat."""
 
     loops: int = 0
     connections: int = 0

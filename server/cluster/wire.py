@@ -26,7 +26,7 @@ _HEAD = struct.Struct("<3sBBQQ")
 
 
 class Kind(IntEnum):
-    """What a message says; a process passes over those it does not know."""
+    """The kinds of messages; a process passes over those it does not know."""
 
     RINGS = 1
     """Numbers of logs, and how far they have come."""

@@ -1,4 +1,4 @@
-"""Who may run a conversation's loop: asked before each start, by the process that would run it.
+"""Claims to the loops of conversations: made before each start, by the process that would run it.
 
 A manager of one process asks nobody. In a cluster the claims are rows that all processes share, and
 a process runs loops under a lease, which it loses when it cannot say that it lives.
@@ -62,7 +62,8 @@ class Claims(Protocol):
     def release(self, conversation_id: str) -> Coroutine[Any, Any, None]:
         """Give back a loop, or its place in line; nothing where another holds it.
 
-        Nothing either once this process was declared dead: then others take over. What cannot be given back now is given back later. Raises nothing.
+        Nothing either once this process was declared dead: then others take over. What cannot be
+        given back now is given back later. Raises nothing.
         """
 
 

@@ -40,7 +40,7 @@ UNANSWERED = {"postgres": NO_DATABASE, "cloud": NO_BUCKET}
 """By the kind of storage, where it is no disk that answers."""
 
 STORAGE = "storage"
-"""What is degraded while a storage that several servers may share does not take writes."""
+"""The part that is degraded while a storage that several servers may share takes no writes."""
 
 Prove = Callable[[], Awaitable[None]]
 """Makes a small durable write. Raises what the storage raises."""

@@ -1,4 +1,4 @@
-"""Who may use a schema: a lock that PostgreSQL keeps as long as its holder is connected."""
+"""The lock of a schema, which PostgreSQL keeps as long as its holder is connected."""
 
 import asyncio
 import hashlib

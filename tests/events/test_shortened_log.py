@@ -19,7 +19,7 @@ KEPT = 25
 
 
 class Losses:
-    """What a stream tells of what its log has lost."""
+    """The losses of which streams tell."""
 
     def __init__(self):
         self.ranges = []

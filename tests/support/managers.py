@@ -227,4 +227,4 @@ MANAGERS: dict[str, OpenNodes] = {
     "clustered-3": partial(_clustered, count=3),
     "postgres-3": partial(_postgres, count=3),
 }
-"""How to open each kind of manager, in a folder of the test's."""
+"""Openers of each kind of manager, in a folder of the test's."""

@@ -21,7 +21,7 @@ class Row:
     user_id: str | None
     holder: "MemoryClaims | None" = None
     asker: "MemoryClaims | None" = None
-    """Who put it in line."""
+    """The claims that put it in line."""
     has_work: bool = False
     asked_to_stop: bool = False
 
